@@ -1,0 +1,3 @@
+"""Multimodal similarity on precomputed features."""
+
+__version__ = "0.1.0"

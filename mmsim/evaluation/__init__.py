@@ -1,0 +1,1 @@
+"""Figures, curves and predictions of trained heads."""

@@ -1,0 +1,1 @@
+"""Frozen encoders and the Zarr store of what they compute."""

@@ -1,0 +1,159 @@
+"""The typed schema of params.yaml: the one place where a parameter is checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mmsim.errors import UserError
+from mmsim.paths import PARAMS
+
+Share = Annotated[float, Field(ge=0, le=1)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A block of params.yaml: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataParams(Section):
+    """Where the data comes from and what is left out."""
+
+    source: Literal["sample", "wikidiverse", "folder"]
+    folder: str | None
+    transfer: Literal["copy", "symlink"]
+    images: Literal["archive", "urls"]
+    sample_captions: Annotated[int, Field(ge=60, le=100_000)]
+    sample_entities: Annotated[int, Field(ge=10, le=10_000)]
+    sample_seed: int
+    near_image_bits: Annotated[int, Field(ge=0, le=16)]
+    max_excluded: Share
+    max_pairs_per_entity: AtLeastOne
+
+    @model_validator(mode="after")
+    def _folder_is_given(self) -> DataParams:
+        if self.source == "folder" and not self.folder:
+            raise ValueError("source is 'folder', so data.folder must name the folder")
+        return self
+
+
+class ImageParams(Section):
+    """The frozen image encoder."""
+
+    encoder: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+    weights: Annotated[str, Field(min_length=1)]
+
+
+class TextParams(Section):
+    """The frozen text encoder."""
+
+    encoder: Annotated[str, Field(min_length=1)]
+    weights: Literal["auto", "random", "pretrained"]
+    max_length: Annotated[int, Field(ge=8, le=512)]
+
+
+class PairsParams(Section):
+    """How pairs are drawn."""
+
+    same_entity: bool
+    negatives: Annotated[int, Field(ge=1, le=20)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+class ModelParams(Section):
+    """The head over cached features."""
+
+    name: Literal["siamese"]
+    attention: Literal["none", "base", "cross"]
+    width: Annotated[int, Field(ge=8, le=4096)]
+    heads: Annotated[int, Field(ge=1, le=64)]
+    head_width: Annotated[int, Field(ge=1, le=512)]
+    dropout: Annotated[float, Field(ge=0, le=0.95)]
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> ModelParams:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+
+class TrainParams(Section):
+    """How a head is trained."""
+
+    loss: Literal["contrastive", "bce", "infonce"]
+    margin: Annotated[float, Field(gt=0, le=2)]
+    temperature: Annotated[float, Field(gt=0)]
+    epochs: AtLeastOne
+    patience: AtLeastOne
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> TrainParams:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds {self.seeds} repeat a seed")
+        return self
+
+
+class RuntimeParams(Section):
+    """How the work is done, never what comes out."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$")]
+    workers: AtLeastOne | None
+    image_batch_size: AtLeastOne | None
+    text_batch_size: AtLeastOne | None
+    precision: Literal["auto", "float32", "bfloat16"]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    data: DataParams
+    image: ImageParams
+    text: TextParams
+    task: Literal["match", "pair"]
+    pairs: PairsParams
+    model: ModelParams
+    train: TrainParams
+    runtime: RuntimeParams
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read and check the parameters.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is no YAML, or holds an unknown key or a wrong value; the
+        message names every such key, what was found and what is allowed.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; run this in the project's top folder") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no valid YAML: {error}") from error
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_describe(problem)}" for problem in error.errors())
+        raise UserError(f"{path} holds wrong parameters, nothing was run:\n{problems}") from error
+
+
+def _describe(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: is no parameter of mmsim; see the comments in {PARAMS}"
+    if problem["type"] == "missing":
+        return f"{key}: is missing; see the comments in {PARAMS}"
+    allowed = problem["msg"].removeprefix("Value error, ")
+    found = "" if problem["type"] == "value_error" else f"found {problem['input']!r}; "
+    return f"{key}: {found}{allowed[0].lower()}{allowed[1:]}"
