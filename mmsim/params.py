@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,11 +26,10 @@ class DataParams(Section):
 
     source: Literal["sample", "wikidiverse", "folder"]
     folder: str | None
-    transfer: Literal["copy", "symlink"]
     images: Literal["archive", "urls"]
     sample_captions: Annotated[int, Field(ge=60, le=100_000)]
     sample_entities: Annotated[int, Field(ge=10, le=10_000)]
-    sample_seed: int
+    sample_seed: Annotated[int, Field(ge=0)]
     near_image_bits: Annotated[int, Field(ge=0, le=16)]
     max_excluded: Share
     max_pairs_per_entity: AtLeastOne
@@ -109,6 +109,11 @@ class RuntimeParams(Section):
     image_batch_size: AtLeastOne | None
     text_batch_size: AtLeastOne | None
     precision: Literal["auto", "float32", "bfloat16"]
+
+    @property
+    def worker_count(self) -> int:
+        """Threads that read and decode: `workers`, else one for each core, 16 at most."""
+        return self.workers or min(os.cpu_count() or 1, 16)
 
 
 class Params(Section):

@@ -17,9 +17,10 @@ TEXT_FEATURES = Path("data/features/text.zarr")
 MODELS = Path("models")
 METRICS = Path("metrics/metrics.json")
 REPORTS = Path("reports")
+TRAINING_CURVES = REPORTS / "training.csv"
 PREDICTIONS = REPORTS / "predictions.parquet"
 PLOTS = REPORTS / "plots"
-REPORT_PAGE = REPORTS / "page"
+PAGE = REPORTS / "index.html"
 
 CACHE_VARIABLE = "MMSIM_CACHE_DIR"
 

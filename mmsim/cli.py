@@ -1,0 +1,61 @@
+"""The command line: what stands beside DVC's own commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mmsim import __version__
+from mmsim.errors import exit_on_user_error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mmsim")
+def main() -> None:
+    """Multimodal similarity on precomputed features.
+
+    The pipeline is run by DVC: `dvc repro`, `dvc exp run -S model.attention=cross`,
+    `dvc metrics diff`. The commands here stand beside it.
+    """
+
+
+@main.command()
+@exit_on_user_error
+def check() -> None:
+    """Check params.yaml without running anything."""
+    from mmsim.params import load_params
+
+    params = load_params()
+    print(f"params.yaml is valid: task {params.task}, attention {params.model.attention}")
+
+
+@main.command()
+@exit_on_user_error
+def show() -> None:
+    """Print the metrics of the workspace as a table."""
+    import json
+
+    from mmsim.errors import UserError
+    from mmsim.evaluation.table import metrics_table
+    from mmsim.paths import METRICS
+
+    try:
+        metrics = json.loads(METRICS.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{METRICS} is missing; run `dvc repro` to make it") from error
+    print(metrics_table(metrics))
+
+
+@main.command()
+@exit_on_user_error
+def setup() -> None:
+    """Prepare this clone: offline plots, and experiments without a Git identity."""
+    from mmsim.setup import set_up
+
+    for line in set_up(Path.cwd()):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""All features in memory, read once; batches are gathered from there by row number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mmsim.data.tables import read_table
+from mmsim.errors import UserError
+from mmsim.features.store import FeatureStore
+from mmsim.models.batch import PairBatch, Sequences
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROW_COLUMNS = ["query_image", "query_text", "candidate_image", "candidate_text"]
+
+
+@dataclass(frozen=True)
+class FeatureMemory:
+    """Frozen features of all images and texts, on one device.
+
+    Attributes
+    ----------
+    grid : Tensor, float16, shape (images, cells, image width)
+    tokens : Tensor, float16, shape (tokens of all texts, text width)
+    offsets : Tensor, int64, shape (texts + 1,)
+        Text i has tokens offsets[i] to offsets[i + 1].
+    """
+
+    grid: Tensor
+    tokens: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def load(cls, image_store: Path, text_store: Path, device: torch.device) -> FeatureMemory:
+        """Read both stores once, in sequence, to `device`."""
+        images, texts = FeatureStore.open(image_store), FeatureStore.open(text_store)
+        return cls(
+            torch.from_numpy(images.read("grid")).to(device),
+            torch.from_numpy(texts.read("tokens")).to(device),
+            torch.from_numpy(texts.read("offsets")).to(device),
+        )
+
+    @property
+    def image_dim(self) -> int:
+        """Width of the image features."""
+        return self.grid.shape[-1]
+
+    @property
+    def text_dim(self) -> int:
+        """Width of the text features."""
+        return self.tokens.shape[-1]
+
+    def images(self, rows: Tensor) -> Sequences:
+        """Gather the grids of images, as float32."""
+        values = self.grid[rows].float()
+        return Sequences(values, values.new_ones(values.shape[:2], dtype=torch.bool))
+
+    def texts(self, rows: Tensor) -> Sequences:
+        """Gather the tokens of texts, as float32, padded to the longest of them."""
+        start, length = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        steps = torch.arange(int(length.max()), device=rows.device)
+        mask = steps < length[:, None]
+        positions = (start[:, None] + steps).clamp(max=len(self.tokens) - 1)
+        return Sequences(self.tokens[positions].float(), mask)
+
+    def batch(self, rows: Tensor, task: str) -> PairBatch:
+        """Gather a batch of pairs.
+
+        Parameters
+        ----------
+        rows : Tensor, int64, shape (pairs, 4)
+            Row numbers in the order of `ROW_COLUMNS`.
+        task : {"match", "pair"}
+            match: only the query's image and the candidate's caption are gathered.
+        """
+        if task == "match":
+            rows = rows[:, [0, 3, 0, 3]]
+        rows = rows.to(self.grid.device)
+        image_rows, images = torch.unique(rows[:, [0, 2]], return_inverse=True)
+        text_rows, texts = torch.unique(rows[:, [1, 3]], return_inverse=True)
+        return PairBatch(
+            images=self.images(image_rows),
+            texts=self.texts(text_rows),
+            query_image=images[:, 0],
+            query_text=texts[:, 0],
+            candidate_image=images[:, 1],
+            candidate_text=texts[:, 1],
+        )
+
+    def match_block(self, images: Tensor, texts: Tensor) -> PairBatch:
+        """Gather images as queries and texts as candidates, all against all.
+
+        Parameters
+        ----------
+        images, texts : Tensor, int64, shapes (queries,) and (candidates,)
+            Row numbers, none of them twice.
+        """
+        device = self.grid.device
+        queries = torch.arange(len(images), device=device)
+        candidates = torch.arange(len(texts), device=device)
+        return PairBatch(
+            images=self.images(images.to(device)),
+            texts=self.texts(texts.to(device)),
+            query_image=queries,
+            query_text=queries,
+            candidate_image=candidates,
+            candidate_text=candidates,
+        )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of one split, as tensors.
+
+    Attributes
+    ----------
+    rows : Tensor, int64, shape (pairs, 4)
+        Row numbers in the order of `ROW_COLUMNS`.
+    labels : Tensor, float32, shape (pairs,)
+    table : DataFrame
+        The pair list itself.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    table: pd.DataFrame
+
+    @classmethod
+    def load(cls, path: Path, memory: FeatureMemory) -> Pairs:
+        """Read a pair list.
+
+        Raises
+        ------
+        UserError
+            If the list points at rows that the feature stores do not have.
+        """
+        table = read_table(path)
+        rows = torch.from_numpy(table[ROW_COLUMNS].to_numpy())
+        images, texts = len(memory.grid), len(memory.offsets) - 1
+        if rows[:, [0, 2]].max() >= images or rows[:, [1, 3]].max() >= texts:
+            raise UserError(
+                f"{path} points at rows beyond the {images} images and {texts} texts of the "
+                f"feature stores; they are of different data: run `dvc repro`"
+            )
+        return cls(rows, torch.from_numpy(table["label"].to_numpy()).float(), table)
+
+    def __len__(self) -> int:
+        return len(self.labels)
