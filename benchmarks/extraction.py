@@ -53,7 +53,7 @@ def bare_image_passes(source: ImageSource, batches: int) -> dict[str, Callable[[
     pixels = [
         result
         for row in range(min(len(source.ids), batches * source.batch_size))
-        if isinstance(result := source._decode(row)[1], np.ndarray)
+        if isinstance(result := source.decode_row(row)[1], np.ndarray)
     ]
     ready = [
         torch.from_numpy(np.stack(batch))
@@ -84,7 +84,7 @@ def bare_text_passes(source: TextSource) -> dict[str, Callable[[], int]]:
     windows = batched(range(len(source.ids)), 1024)
     rows = 0
     for window in windows:
-        for batch in batched(source._tokenised(window), source.batch_size):
+        for batch in batched(source.tokenised(window), source.batch_size):
             lengths = torch.tensor([len(tokens.numbers) for _, tokens in batch])
             padded = nn.utils.rnn.pad_sequence(
                 [torch.tensor(tokens.numbers) for _, tokens in batch], batch_first=True

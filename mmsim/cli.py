@@ -37,7 +37,7 @@ def show() -> None:
     import json
 
     from mmsim.errors import UserError
-    from mmsim.evaluation.table import metrics_table
+    from mmsim.reporting.table import metrics_table
     from mmsim.paths import METRICS
 
     try:

@@ -21,9 +21,9 @@ def main() -> None:
     from mmsim.data.tables import write_table
     from mmsim.device import resolve_device
     from mmsim.evaluation.evaluate import evaluate
-    from mmsim.evaluation.table import metrics_table
     from mmsim.files import replacing_folder, write_json
     from mmsim.models.checkpoint import from_pretrained
+    from mmsim.reporting.table import metrics_table
     from mmsim.training.memory import FeatureMemory, Pairs
     from mmsim.training.train import seed_folder
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import signal
 import subprocess
 import sys
@@ -386,12 +388,20 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path: Path) -> None:
         load_image_encoder("resnet18", str(tmp_path / "broken.pth"), CPU, torch.float32)
 
 
+@pytest.mark.skipif("MMSIM_REAL_DATA" not in os.environ, reason="MMSIM_REAL_DATA is not set")
+def test_real_photographs_are_all_encoded(tmp_path: Path) -> None:
+    photographs = Path(os.environ["MMSIM_REAL_DATA"]) / "openstax" / "wikinewsImgs"
+    images = table_of(photographs).iloc[::100]
+    destination = tmp_path / "image.zarr"
+    done = extract_images(images, photographs, destination, RESNET18, "random", runtime())
+    assert done.manifest.counts["ok"] == len(images)
+    assert len(np.unique(FeatureStore.open(destination).read("pooled"), axis=0)) == len(images)
+
+
 PREPROCESSING = load_image_encoder("resnet18", "random", CPU, torch.float32).preprocessing
 
 
 def encoded_as(image: Image.Image, suffix: str, **options: object) -> bytes:
-    import io
-
     file = io.BytesIO()
     image.save(file, suffix, **options)
     return file.getvalue()

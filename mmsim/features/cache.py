@@ -70,7 +70,8 @@ class FeatureCache:
                 self._take_in(path)
             except (SafetensorError, OSError, KeyError, ValueError) as error:
                 print(f"{path} cannot be read ({error}); its rows are encoded again", flush=True)
-                path.unlink(missing_ok=True)
+                if not isinstance(error, OSError):  # which may pass; a broken file does not
+                    path.unlink(missing_ok=True)
 
     def _take_in(self, path: Path) -> None:
         with safe_open(path, framework="np") as shard:

@@ -93,12 +93,13 @@ class ImageSource:
     def encode(self, rows: Sequence[int], timings: Timings) -> Iterator[FeatureRows]:
         """Yield the features of `rows`, a batch at a time; threads decode ahead."""
         ahead = 2 * self.batch_size + self.workers
-        decoded = prefetched(self._decode, rows, self.workers, ahead)
+        decoded = prefetched(self.decode_row, rows, self.workers, ahead)
         batches = timings.timed(batched(decoded, self.batch_size), "decoding")
         for batch, arrays in one_behind(self._launched(batches, timings), timings):
             yield self._as_rows(batch, arrays)
 
-    def _decode(self, row: int) -> Decoded:
+    def decode_row(self, row: int) -> Decoded:
+        """Read and decode the image of a row; return its id with the pixels or the failure."""
         identity = self.ids[row]
         assert identity is not None
         path = self.folder / self.names[row]

@@ -70,7 +70,7 @@ class TextSource:
 
     def encode(self, rows: Sequence[int], timings: Timings) -> Iterator[FeatureRows]:
         """Yield the features of `rows` in batches of texts of similar length."""
-        windows = prefetched(self._tokenised, batched(rows, WINDOW), workers=1, ahead=2)
+        windows = prefetched(self.tokenised, batched(rows, WINDOW), workers=1, ahead=2)
         batches = (
             batch
             for window in timings.timed(windows, "tokenising")
@@ -79,7 +79,7 @@ class TextSource:
         for batch, arrays in one_behind(self._launched(batches, timings), timings):
             yield self._as_rows(batch, arrays)
 
-    def _tokenised(self, rows: Sequence[int]) -> list[TokenisedRow]:
+    def tokenised(self, rows: Sequence[int]) -> list[TokenisedRow]:
         """Tokenise a window of texts, and put the longest first: memory runs out early if ever."""
         tokenised = self.encoder.tokenize([self.contents[row] for row in rows])
         order = sorted(range(len(rows)), key=lambda i: (-len(tokenised[i].numbers), i))

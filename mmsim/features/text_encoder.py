@@ -170,8 +170,7 @@ def load_text_encoder(
         # Seeded also for published weights: parts that a checkpoint lacks are drawn at random.
         torch.manual_seed(0)
         if weights == "pretrained":
-            tokenizer = AutoTokenizer.from_pretrained(location)
-            model = AutoModel.from_pretrained(location)
+            tokenizer, model = _pretrained(location)
         elif is_path:
             tokenizer = AutoTokenizer.from_pretrained(location)
             model = AutoModel.from_config(AutoConfig.from_pretrained(location))
@@ -196,6 +195,16 @@ def load_text_encoder(
         device=device,
         precision=precision,
     )
+
+
+def _pretrained(location: str) -> tuple[Any, Any]:
+    """Load from disk where everything is there, so that no network is asked; else download."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=True)
+        return tokenizer, AutoModel.from_pretrained(location, local_files_only=True)
+    except (OSError, ValueError):
+        tokenizer = AutoTokenizer.from_pretrained(location)
+        return tokenizer, AutoModel.from_pretrained(location)
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from mmsim.models.batch import Sequences
 
 def masked_mean(sequences: Sequences) -> Tensor:
     """Return the mean over the tokens that are there, shape (items, dimension)."""
-    mask = sequences.mask.unsqueeze(-1).to(sequences.values.dtype)
-    return (sequences.values * mask).sum(1) / mask.sum(1)
+    mask = sequences.mask.to(sequences.values.dtype)
+    share = mask / mask.sum(1, keepdim=True)
+    return (share.unsqueeze(1) @ sequences.values).squeeze(1)
 
 
 class AttentionPool(nn.Module):
@@ -46,18 +47,38 @@ class AttentionPool(nn.Module):
         self.key = nn.Linear(context_dim, heads * head_width, bias=False)
         self.value = nn.Linear(context_dim, width, bias=False)
 
-    def forward(self, queries: Sequences, context: Sequences) -> Tensor:
-        """Return the pooled output for items in step, shape (items, width)."""
-        pooled = self._pool_queries(self.weights(queries, context), queries.mask)
-        mixed = pooled @ context.values  # (items, heads, context_dim)
+    def forward(
+        self, queries: Sequences, context: Sequences, pairs: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Return the pooled output for pairs of a query item and a context item.
+
+        Parameters
+        ----------
+        queries, context : Sequences
+            Items; each is projected once, however many pairs it stands in.
+        pairs : (Tensor, Tensor), int64, each of shape (pairs,)
+            Positions in `queries` and in `context`.
+
+        Returns
+        -------
+        Tensor, shape (pairs, width)
+        """
+        query_rows, context_rows = pairs
+        weights = self.weights(queries, context, pairs)
+        pooled = self._pool_queries(weights, queries.mask[query_rows])
+        mixed = pooled @ context.values[context_rows]  # (pairs, heads, context_dim)
         value = self.value.weight.unflatten(0, (self.heads, -1))  # (heads, width/heads, dim)
         return torch.einsum("bhd,hwd->bhw", mixed, value).flatten(1)
 
-    def weights(self, queries: Sequences, context: Sequences) -> Tensor:
-        """Return the attention weights, shape (items, heads, query tokens, context tokens)."""
-        query = self._split(self.query(queries.values))
-        key = self._split(self.key(context.values))
-        return self._softmax(query @ key.transpose(-1, -2), context.mask[:, None, None, :])
+    def weights(
+        self, queries: Sequences, context: Sequences, pairs: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Return the attention weights, shape (pairs, heads, query tokens, context tokens)."""
+        query_rows, context_rows = pairs
+        query = self._split(self.query(queries.values))[query_rows]
+        key = self._split(self.key(context.values))[context_rows]
+        mask = context.mask[context_rows, None, None, :]
+        return self._softmax(query @ key.transpose(-1, -2), mask)
 
     def all_pairs(self, queries: Sequences, context: Sequences) -> Tensor:
         """Return the pooled output of each query item over each context item.

@@ -51,6 +51,40 @@ class SiameseConfig:
     dropout: float
 
 
+class Standardize(nn.Module):
+    """Brings each feature channel to mean 0 and deviation 1 over the training data.
+
+    Frozen features share a large common part (all of it, almost, for random weights): without
+    this, every item looks alike. The figures are part of the model, not trained.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("deviation", torch.ones(dim))
+
+    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set each channel's mean and standard deviation, each of shape (dim,)."""
+        self.mean.copy_(mean)
+        # A channel that is constant in training is left as it is, not blown up.
+        self.deviation.copy_(torch.where(deviation > 1e-4, deviation, 1.0))
+
+    def forward(self, values: Tensor, keep: Tensor) -> Tensor:
+        """Return the standardised features times `keep`, in one pass over them.
+
+        Parameters
+        ----------
+        values : Tensor, shape (items, tokens, dim)
+        keep : Tensor, shape (items, 1, dim)
+            Factor of each channel of each item: 1, or what dropout makes of it.
+        """
+        scale = keep / self.deviation
+        return torch.addcmul(-self.mean * scale, values, scale)
+
+
 class Branch(nn.Module):
     """Encodes one modality, alone or in the light of the other.
 
@@ -60,12 +94,13 @@ class Branch(nn.Module):
     def __init__(self, config: SiameseConfig, dim: int, other_dim: int) -> None:
         super().__init__()
         width = config.width
+        self.crosses = config.attention == "cross"
         self.pool: AttentionPool | TokenPool
         if config.attention == "none":
             parameters = dim * (2 * config.heads * config.head_width + width)
             self.pool = TokenPool(dim, parameters, width)
         else:
-            context_dim = dim if config.attention == "base" else other_dim
+            context_dim = other_dim if self.crosses else dim
             self.pool = AttentionPool(dim, context_dim, width, config.heads, config.head_width)
         self.mean = nn.Linear(dim, width)
         self.norm = nn.LayerNorm(width)
@@ -73,17 +108,29 @@ class Branch(nn.Module):
         self.out = nn.Linear(width, width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, own: Sequences, other: Sequences | None) -> Tensor:
-        """Return one vector for each item, shape (items, width).
+    def forward(self, own: Sequences, other: Sequences, pairs: tuple[Tensor, Tensor]) -> Tensor:
+        """Return one vector for each pair of an item and an item of the other modality.
 
-        `other` is the other modality's sequence of each item where the branch looks across,
-        else None.
+        Only with cross attention does the vector depend on the other item; without, each item
+        is encoded once.
+
+        Parameters
+        ----------
+        own, other : Sequences
+        pairs : (Tensor, Tensor), int64, each of shape (pairs,)
+            Positions in `own` and in `other`.
+
+        Returns
+        -------
+        Tensor, shape (pairs, width)
         """
+        mean = self.mean(masked_mean(own))
         if isinstance(self.pool, TokenPool):
-            attended = self.pool(own)
-        else:
-            attended = self.pool(own, other or own)
-        return self._finish(self.mean(masked_mean(own)) + attended)
+            return self._finish(mean + self.pool(own))[pairs[0]]
+        if not self.crosses:
+            itself = torch.arange(len(mean), device=mean.device)
+            return self._finish(mean + self.pool(own, own, (itself, itself)))[pairs[0]]
+        return self._finish(mean[pairs[0]] + self.pool(own, other, pairs))
 
     def all_pairs(self, own: Sequences, other: Sequences) -> Tensor:
         """Return one vector for each item in the light of each of the other's.
@@ -108,20 +155,12 @@ class Siamese(nn.Module):
     def __init__(self, config: SiameseConfig) -> None:
         super().__init__()
         self.config = config
+        self.standardize_image = Standardize(config.image_dim)
+        self.standardize_text = Standardize(config.text_dim)
         self.image = Branch(config, config.image_dim, config.text_dim)
         self.text = Branch(config, config.text_dim, config.image_dim)
         if config.task == "pair":
             self.fuse = nn.Linear(2 * config.width, config.width)
-
-    @property
-    def crosses(self) -> bool:
-        """Whether the two modalities look at each other."""
-        return self.config.attention == "cross"
-
-    @property
-    def interacts(self) -> bool:
-        """Whether a query's embedding depends on the candidate: match with cross attention."""
-        return self.crosses and self.config.task == "match"
 
     def forward(self, batch: PairBatch) -> Tensor:
         """Score each pair.
@@ -131,11 +170,15 @@ class Siamese(nn.Module):
         Tensor, float32, shape (pairs,)
             Cosine similarity, -1 to 1.
         """
-        if self.interacts:
-            image, text = self._image_and_caption(batch)
-            query, candidate = self.image(image, text), self.text(text, image)
+        images, texts = self._prepare(batch.images, batch.texts)
+        if self.config.task == "match":
+            pairs = (batch.query_image, batch.candidate_text)
+            query, candidate = (
+                self.image(images, texts, pairs),
+                self.text(texts, images, pairs[::-1]),
+            )
         else:
-            query, candidate = self._embed(batch)
+            query, candidate = self._embed_items(images, texts, batch)
         return cosine_similarity(query, candidate, dim=-1)
 
     def score_all(self, batch: PairBatch) -> Tensor:
@@ -143,15 +186,20 @@ class Siamese(nn.Module):
 
         Returns
         -------
-        Tensor, float32, shape (pairs, pairs)
+        Tensor, float32, shape (queries, candidates)
             Cosine similarity of query i and candidate j.
         """
-        if self.interacts:
-            image, text = self._image_and_caption(batch)
-            query = self.image.all_pairs(image, text)
-            candidate = self.text.all_pairs(text, image).transpose(0, 1)
-            return cosine_similarity(query, candidate, dim=-1)
-        query, candidate = self._embed(batch)
+        images, texts = self._prepare(batch.images, batch.texts)
+        if self.config.task == "pair":
+            query, candidate = self._embed_items(images, texts, batch)
+        else:
+            image, text = _take(images, batch.query_image), _take(texts, batch.candidate_text)
+            if self.image.crosses:
+                query = self.image.all_pairs(image, text)
+                candidate = self.text.all_pairs(text, image).transpose(0, 1)
+                return cosine_similarity(query, candidate, dim=-1)
+            query = self.image(image, text, _in_step(image))
+            candidate = self.text(text, image, _in_step(text))
         return normalize(query, dim=-1) @ normalize(candidate, dim=-1).T
 
     def attention_weights(self, images: Sequences, texts: Sequences) -> dict[str, Tensor]:
@@ -163,49 +211,52 @@ class Siamese(nn.Module):
             ``image`` and ``text``: weights of that modality's tokens over the other's (cross) or
             its own (base), shape (items, heads, tokens, tokens). Empty for ``none``.
         """
-        images, texts = self._prepare(images), self._prepare(texts)
+        images, texts = self._prepare(images, texts)
         weights = {}
         for name, branch, own, other in (
             ("image", self.image, images, texts),
             ("text", self.text, texts, images),
         ):
             if isinstance(branch.pool, AttentionPool):
-                weights[name] = branch.pool.weights(own, other if self.crosses else own)
+                context = other if branch.crosses else own
+                weights[name] = branch.pool.weights(own, context, _in_step(own))
         return weights
 
-    def _prepare(self, sequences: Sequences) -> Sequences:
-        """Standardise each token and, in training, drop whole channels of each item."""
-        values = nn.functional.layer_norm(sequences.values, sequences.values.shape[-1:])
-        if self.training and self.config.dropout:
-            channels = torch.ones_like(values[:, :1])
-            values = values * nn.functional.dropout(channels, self.config.dropout)
-        return Sequences(values, sequences.mask)
-
-    def _image_and_caption(self, batch: PairBatch) -> tuple[Sequences, Sequences]:
-        """Task match: the query's image and the candidate's caption of each pair."""
-        images, texts = self._prepare(batch.images), self._prepare(batch.texts)
-        return _take(images, batch.query_image), _take(texts, batch.candidate_text)
-
-    def _embed(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
-        """Embed queries and candidates apart from each other, each of shape (pairs, width)."""
-        images, texts = self._prepare(batch.images), self._prepare(batch.texts)
-        if self.config.task == "match":
-            query = self.image(images, None)[batch.query_image]
-            return query, self.text(texts, None)[batch.candidate_text]
-        query_items = torch.stack([batch.query_image, batch.query_text], dim=1)
-        candidate_items = torch.stack([batch.candidate_image, batch.candidate_text], dim=1)
-        items, positions = torch.unique(
-            torch.cat([query_items, candidate_items]), dim=0, return_inverse=True
+    def _prepare(self, images: Sequences, texts: Sequences) -> tuple[Sequences, Sequences]:
+        """Standardise both modalities' features and, in training, drop channels."""
+        return (
+            self._drop_channels(images, self.standardize_image),
+            self._drop_channels(texts, self.standardize_text),
         )
-        if self.crosses:
-            own, other = _take(images, items[:, 0]), _take(texts, items[:, 1])
-            image, text = self.image(own, other), self.text(other, own)
-        else:
-            image = self.image(images, None)[items[:, 0]]
-            text = self.text(texts, None)[items[:, 1]]
+
+    def _drop_channels(self, sequences: Sequences, standardize: Standardize) -> Sequences:
+        # Whole channels of an item, for all its tokens: neighbours would give them away.
+        keep = torch.ones_like(sequences.values[:, :1])
+        keep = nn.functional.dropout(keep, self.config.dropout, self.training)
+        return Sequences(standardize(sequences.values, keep), sequences.mask)
+
+    def _embed_items(
+        self, images: Sequences, texts: Sequences, batch: PairBatch
+    ) -> tuple[Tensor, Tensor]:
+        """Task pair: embed both captioned images of each pair, each distinct one once.
+
+        Returns
+        -------
+        (Tensor, Tensor), each of shape (pairs, width)
+        """
+        query = torch.stack([batch.query_image, batch.query_text], dim=1)
+        candidate = torch.stack([batch.candidate_image, batch.candidate_text], dim=1)
+        items, positions = torch.unique(torch.cat([query, candidate]), dim=0, return_inverse=True)
+        pairs = (items[:, 0], items[:, 1])
+        image, text = self.image(images, texts, pairs), self.text(texts, images, pairs[::-1])
         embeddings = self.fuse(torch.cat([image, text], dim=-1))[positions]
-        query, candidate = embeddings.split(len(query_items))
-        return query, candidate
+        return embeddings[: len(query)], embeddings[len(query) :]
+
+
+def _in_step(sequences: Sequences) -> tuple[Tensor, Tensor]:
+    """Pair each item with the other modality's item at the same position."""
+    positions = torch.arange(len(sequences.mask), device=sequences.mask.device)
+    return positions, positions
 
 
 def _take(sequences: Sequences, rows: Tensor) -> Sequences:

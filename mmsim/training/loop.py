@@ -75,11 +75,14 @@ def train_head(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     device = memory.grid.device
-    model = Siamese(config).to(device)
+    model = Siamese(config)
+    model.standardize_image.set_statistics(*memory.image_statistics(train.rows[:, 0].unique()))
+    model.standardize_text.set_statistics(*memory.text_statistics(train.rows[:, 3].unique()))
+    model.to(device)
     loss = _make_loss(rules).to(device)
     parameters = [*model.parameters(), *loss.parameters()]
     optimizer = torch.optim.AdamW(
-        parameters, lr=rules.learning_rate, weight_decay=rules.weight_decay
+        parameters, lr=rules.learning_rate, weight_decay=rules.weight_decay, fused=True
     )
     history: list[Epoch] = []
     best_auc, best_epoch, best_state = -1.0, 0, model.state_dict()

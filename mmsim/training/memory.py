@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ from mmsim.models.batch import PairBatch, Sequences
 
 if TYPE_CHECKING:
     import pandas as pd
+
+STATISTICS_ROWS = 64
+"""Items gathered at a time for statistics."""
 
 ROW_COLUMNS = ["query_image", "query_text", "candidate_image", "candidate_text"]
 
@@ -69,6 +73,15 @@ class FeatureMemory:
         positions = (start[:, None] + steps).clamp(max=len(self.tokens) - 1)
         return Sequences(self.tokens[positions].float(), mask)
 
+    def image_statistics(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of each channel over all cells of these images."""
+        return _statistics(self.images(part).values for part in rows.split(STATISTICS_ROWS))
+
+    def text_statistics(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of each channel over all tokens of these texts."""
+        gathered = (self.texts(part) for part in rows.split(STATISTICS_ROWS))
+        return _statistics(texts.values[texts.mask] for texts in gathered)
+
     def batch(self, rows: Tensor, task: str) -> PairBatch:
         """Gather a batch of pairs.
 
@@ -114,6 +127,18 @@ class FeatureMemory:
         )
 
 
+def _statistics(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation over all but the last axis of all parts."""
+    count, total, squares = 0, torch.zeros(1), torch.zeros(1)
+    for part in parts:
+        values = part.flatten(0, -2).double()
+        count += len(values)
+        total = total.to(values) + values.sum(0)
+        squares = squares.to(values) + (values**2).sum(0)
+    mean = total / count
+    return mean.float(), (squares / count - mean**2).clamp(min=0).sqrt().float()
+
+
 @dataclass(frozen=True)
 class Pairs:
     """The pairs of one split, as tensors.
@@ -141,14 +166,14 @@ class Pairs:
             If the list points at rows that the feature stores do not have.
         """
         table = read_table(path)
-        rows = torch.from_numpy(table[ROW_COLUMNS].to_numpy())
+        rows = torch.tensor(table[ROW_COLUMNS].to_numpy())
         images, texts = len(memory.grid), len(memory.offsets) - 1
         if rows[:, [0, 2]].max() >= images or rows[:, [1, 3]].max() >= texts:
             raise UserError(
                 f"{path} points at rows beyond the {images} images and {texts} texts of the "
                 f"feature stores; they are of different data: run `dvc repro`"
             )
-        return cls(rows, torch.from_numpy(table["label"].to_numpy()).float(), table)
+        return cls(rows, torch.tensor(table["label"].to_numpy()).float(), table)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -10,7 +10,7 @@ def metrics_table(metrics: dict[str, Any]) -> str:
 
     Standard deviations over seeds stand behind their means.
     """
-    rows = list(_flatten(metrics))
+    rows = list(flatten(metrics))
     values = dict(rows)
     lines = []
     for name, value in rows:
@@ -25,9 +25,10 @@ def metrics_table(metrics: dict[str, Any]) -> str:
     )
 
 
-def _flatten(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flatten(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the leaves of nested dictionaries with their dotted keys, in order."""
     rows: list[tuple[str, Any]] = []
-    for name, value in metrics.items():
+    for name, value in nested.items():
         key = f"{prefix}{name}"
-        rows += _flatten(value, f"{key}.") if isinstance(value, dict) else [(key, value)]
+        rows += flatten(value, f"{key}.") if isinstance(value, dict) else [(key, value)]
     return rows
