@@ -37,14 +37,47 @@ def show() -> None:
     import json
 
     from mmsim.errors import UserError
-    from mmsim.reporting.table import metrics_table
     from mmsim.paths import METRICS
+    from mmsim.reporting.table import metrics_table
 
     try:
         metrics = json.loads(METRICS.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{METRICS} is missing; run `dvc repro` to make it") from error
     print(metrics_table(metrics))
+
+
+@main.command()
+@click.option("--sample", default=32, show_default=True, help="Rows of each store to encode again.")
+@exit_on_user_error
+def verify(sample: int) -> None:
+    """Check the feature stores against their manifests, and encode some rows again."""
+    from mmsim.data.release import IMAGE_FOLDER
+    from mmsim.data.tables import IMAGES, TEXTS, read_table
+    from mmsim.features.extract_images import image_source
+    from mmsim.features.extract_texts import text_source
+    from mmsim.features.verify import verify_store
+    from mmsim.features.weights import resolve_weights
+    from mmsim.params import load_params
+    from mmsim.paths import IMAGE_FEATURES, PREPARED, RAW, TEXT_FEATURES
+
+    params = load_params()
+    source = params.data.source
+    images = image_source(
+        read_table(PREPARED / IMAGES),
+        RAW / IMAGE_FOLDER,
+        params.image,
+        resolve_weights(params.image.weights, source),
+        params.runtime,
+    )
+    print(verify_store(IMAGE_FEATURES, images, sample=sample))
+    texts = text_source(
+        read_table(PREPARED / TEXTS),
+        params.text,
+        resolve_weights(params.text.weights, source),
+        params.runtime,
+    )
+    print(verify_store(TEXT_FEATURES, texts, sample=sample))
 
 
 @main.command()

@@ -12,8 +12,18 @@ def main() -> None:
 
     from mmsim.reporting.page import write_page
 
-    shown = {"data": {"source"}, "image": True, "text": True, "task": True, "pairs": True}
-    write_page(PAGE, params.model_dump(include=shown | {"model": True, "train": True}))
+    write_page(
+        PAGE,
+        {
+            "data": {"source": params.data.source},
+            "image": params.image.model_dump(),
+            "text": params.text.model_dump(),
+            "task": params.task,
+            "pairs": params.pairs.model_dump(),
+            "model": params.model.model_dump(),
+            "train": params.train.model_dump(),
+        },
+    )
     print(f"the report lies at {PAGE}")
 
 

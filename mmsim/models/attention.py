@@ -66,7 +66,7 @@ class AttentionPool(nn.Module):
         query_rows, context_rows = pairs
         weights = self.weights(queries, context, pairs)
         pooled = self._pool_queries(weights, queries.mask[query_rows])
-        mixed = pooled @ context.values[context_rows]  # (pairs, heads, context_dim)
+        mixed = pooled @ context.values.index_select(0, context_rows)  # (pairs, heads, context_dim)
         value = self.value.weight.unflatten(0, (self.heads, -1))  # (heads, width/heads, dim)
         return torch.einsum("bhd,hwd->bhw", mixed, value).flatten(1)
 
@@ -75,8 +75,8 @@ class AttentionPool(nn.Module):
     ) -> Tensor:
         """Return the attention weights, shape (pairs, heads, query tokens, context tokens)."""
         query_rows, context_rows = pairs
-        query = self._split(self.query(queries.values))[query_rows]
-        key = self._split(self.key(context.values))[context_rows]
+        query = self._split(self.query(queries.values)).index_select(0, query_rows)
+        key = self._split(self.key(context.values)).index_select(0, context_rows)
         mask = context.mask[context_rows, None, None, :]
         return self._softmax(query @ key.transpose(-1, -2), mask)
 

@@ -21,6 +21,9 @@ from torch.nn.functional import cosine_similarity, normalize
 from mmsim.models.attention import AttentionPool, TokenPool, masked_mean
 from mmsim.models.batch import PairBatch, Sequences
 
+GATE_START = 0.1
+"""Weight of attention beside the mean before training."""
+
 
 @dataclass(frozen=True)
 class SiameseConfig:
@@ -88,7 +91,10 @@ class Standardize(nn.Module):
 class Branch(nn.Module):
     """Encodes one modality, alone or in the light of the other.
 
-    h = LN(W mean(x) + attention);  out = h + W_2 gelu(W_1 h)
+    h = LN(W mean(x) + gate * attention);  out = h + W_2 gelu(W_1 h)
+
+    The gate, one factor for each channel, starts small: attention has to earn its weight, or it
+    over-fits small data before the means have learnt anything (LayerScale, Touvron et al. 2021).
     """
 
     def __init__(self, config: SiameseConfig, dim: int, other_dim: int) -> None:
@@ -103,6 +109,7 @@ class Branch(nn.Module):
             context_dim = other_dim if self.crosses else dim
             self.pool = AttentionPool(dim, context_dim, width, config.heads, config.head_width)
         self.mean = nn.Linear(dim, width)
+        self.gate = nn.Parameter(torch.full((width,), GATE_START))
         self.norm = nn.LayerNorm(width)
         self.hidden = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
@@ -126,11 +133,15 @@ class Branch(nn.Module):
         """
         mean = self.mean(masked_mean(own))
         if isinstance(self.pool, TokenPool):
-            return self._finish(mean + self.pool(own))[pairs[0]]
+            return self._finish(mean + self.gate * self.pool(own)).index_select(0, pairs[0])
         if not self.crosses:
             itself = torch.arange(len(mean), device=mean.device)
-            return self._finish(mean + self.pool(own, own, (itself, itself)))[pairs[0]]
-        return self._finish(mean[pairs[0]] + self.pool(own, other, pairs))
+            return self._finish(
+                mean + self.gate * self.pool(own, own, (itself, itself))
+            ).index_select(0, pairs[0])
+        return self._finish(
+            mean.index_select(0, pairs[0]) + self.gate * self.pool(own, other, pairs)
+        )
 
     def all_pairs(self, own: Sequences, other: Sequences) -> Tensor:
         """Return one vector for each item in the light of each of the other's.
@@ -141,7 +152,7 @@ class Branch(nn.Module):
         """
         assert isinstance(self.pool, AttentionPool)
         attended = self.pool.all_pairs(own, other)
-        return self._finish(self.mean(masked_mean(own)).unsqueeze(1) + attended)
+        return self._finish(self.mean(masked_mean(own)).unsqueeze(1) + self.gate * attended)
 
     def _finish(self, pooled: Tensor) -> Tensor:
         h = self.norm(pooled)
@@ -249,7 +260,7 @@ class Siamese(nn.Module):
         items, positions = torch.unique(torch.cat([query, candidate]), dim=0, return_inverse=True)
         pairs = (items[:, 0], items[:, 1])
         image, text = self.image(images, texts, pairs), self.text(texts, images, pairs[::-1])
-        embeddings = self.fuse(torch.cat([image, text], dim=-1))[positions]
+        embeddings = self.fuse(torch.cat([image, text], dim=-1)).index_select(0, positions)
         return embeddings[: len(query)], embeddings[len(query) :]
 
 

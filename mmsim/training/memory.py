@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmsim.data.tables import read_table
 from mmsim.errors import UserError
+from mmsim.features.status import Status
 from mmsim.features.store import FeatureStore
 from mmsim.models.batch import PairBatch, Sequences
 
@@ -34,11 +35,15 @@ class FeatureMemory:
     tokens : Tensor, float16, shape (tokens of all texts, text width)
     offsets : Tensor, int64, shape (texts + 1,)
         Text i has tokens offsets[i] to offsets[i + 1].
+    images_ok, texts_ok : Tensor, bool, shapes (images,) and (texts,)
+        Whether the encoder could encode the row; the features of others mean nothing.
     """
 
     grid: Tensor
     tokens: Tensor
     offsets: Tensor
+    images_ok: Tensor
+    texts_ok: Tensor
 
     @classmethod
     def load(cls, image_store: Path, text_store: Path, device: torch.device) -> FeatureMemory:
@@ -48,6 +53,8 @@ class FeatureMemory:
             torch.from_numpy(images.read("grid")).to(device),
             torch.from_numpy(texts.read("tokens")).to(device),
             torch.from_numpy(texts.read("offsets")).to(device),
+            torch.from_numpy(images.read("status") == Status.OK),
+            torch.from_numpy(texts.read("status") == Status.OK),
         )
 
     @property
@@ -158,7 +165,10 @@ class Pairs:
 
     @classmethod
     def load(cls, path: Path, memory: FeatureMemory) -> Pairs:
-        """Read a pair list.
+        """Read a pair list, less the pairs that have a row without features.
+
+        Such rows are rare: their image could be read when the pairs were drawn, yet not
+        encoded. How many pairs they cost is printed.
 
         Raises
         ------
@@ -173,6 +183,10 @@ class Pairs:
                 f"{path} points at rows beyond the {images} images and {texts} texts of the "
                 f"feature stores; they are of different data: run `dvc repro`"
             )
+        usable = memory.images_ok[rows[:, [0, 2]]].all(1) & memory.texts_ok[rows[:, [1, 3]]].all(1)
+        if not usable.all():
+            print(f"{path}: {int((~usable).sum())} of {len(rows)} pairs have no features, left out")
+            rows, table = rows[usable], table[usable.numpy()].reset_index(drop=True)
         return cls(rows, torch.tensor(table["label"].to_numpy()).float(), table)
 
     def __len__(self) -> int:
