@@ -27,9 +27,13 @@ class Progress(ABC):
     @abstractmethod
     def _show(self, note: str) -> None: ...
 
+    def figure(self, amount: float) -> str:
+        """Return `amount` without its unit: bytes are told in MB."""
+        return f"{amount / 1e6:,.1f}" if self.unit == "B" else f"{amount:,.0f}"
+
     def describe(self, amount: float) -> str:
-        """Return `amount` in the unit of this work, bytes in MB."""
-        return f"{amount / 1e6:,.1f} MB" if self.unit == "B" else f"{amount:,.0f} {self.unit}"
+        """Return `amount` with its unit."""
+        return f"{self.figure(amount)} {'MB' if self.unit == 'B' else self.unit}"
 
 
 class PlainProgress(Progress):
@@ -46,7 +50,8 @@ class PlainProgress(Progress):
         line = f"{self.label}: {self.describe(self.done)}"
         if self.total:
             left = (self.total - self.done) / max(rate, 1e-9)
-            line += f" of {self.describe(self.total)}, {left:,.0f} s left"
+            of_all = f"{self.figure(self.done)} of {self.describe(self.total)}"
+            line = f"{self.label}: {of_all}, {left:,.0f} s left"
         print(f"{line}, {self.describe(rate)}/s {note}".rstrip(), flush=True)
 
 

@@ -36,13 +36,14 @@ def from_pretrained(folder: Path) -> Siamese:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing; train first: `dvc repro train`")
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         config.pop("name")
         model = Siamese(SiameseConfig(**config))
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing; train first: `dvc repro train`") from error
     except (SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         raise UserError(f"{folder} holds no model of this version: {error}") from error
     return model.eval()

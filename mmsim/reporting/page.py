@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmsim.data.release import SPLITS
 from mmsim.errors import UserError
 from mmsim.files import replacing_file
 from mmsim.paths import METRICS, PAIRS, PLOTS, PREPARED, TRAINING_CURVES
@@ -20,6 +21,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; marg
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
 th, td { text-align: right; padding: 0.2rem 0.8rem; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }
+td { white-space: nowrap; }
 .plots { display: flex; flex-wrap: wrap; gap: 1.5rem; }
 .note { color: #666; }
 """
@@ -65,9 +67,16 @@ def write_page(path: Path, settings: dict[str, Any]) -> None:
         f"{counts['parameters']:,} parameters.</p>",
         "<h2>Decisions</h2>",
         _figures_table(FIGURES, {name: metrics[name] for name in ("test", "valid")}),
-        "<h2>Tiers of the test pairs</h2>",
-        _figures_table(FIGURES, {_words(name): found for name, found in metrics["tiers"].items()}),
     ]
+    if settings["data"]["source"] == "sample":
+        blocks.insert(
+            1,
+            '<p class="note">The sample is drawn and its encoders are random: these figures show '
+            "that the pipeline runs, nothing else.</p>",
+        )
+    if len(metrics["tiers"]) > 1:
+        tiers = {_words(name): found for name, found in metrics["tiers"].items()}
+        blocks += ["<h2>Tiers of the test pairs</h2>", _figures_table(FIGURES, tiers)]
     if "retrieval" in metrics:
         found = metrics["retrieval"]
         directions = ("image_to_text", "text_to_image")
@@ -122,7 +131,7 @@ def _figures_table(names: dict[str, str], rows: dict[str, dict[str, float]]) -> 
 
 
 def _exclusions(tally: dict[str, Any]) -> str:
-    splits = list(tally["kept"])
+    splits = [split for split in SPLITS if split in tally["kept"]]
     rows = [("kept", *(f"{tally['kept'][split]:,}" for split in splits))]
     for heading in ("excluded", "mended"):
         rows += [

@@ -70,7 +70,7 @@ def train_head(
     Raises
     ------
     UserError
-        If the loss is no longer finite.
+        If the loss or a score is no longer finite, or InfoNCE has fewer than two positives.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -96,13 +96,17 @@ def train_head(
             value.backward()
             optimizer.step()
             losses.append(value.detach())
+        if not losses:
+            raise UserError("train.loss infonce needs two or more positive training pairs")
         mean_loss = float(torch.stack(losses).mean())
-        if not np.isfinite(mean_loss):
+        scores = score_pairs(model, memory, valid.rows)
+        # The scores too: it may be the last step of the epoch that diverges.
+        if not (np.isfinite(mean_loss) and np.isfinite(scores).all()):
             raise UserError(
-                f"the training loss is {mean_loss} in epoch {epoch} with seed {seed}; lower "
-                f"train.learning_rate (now {rules.learning_rate})"
+                f"training diverged in epoch {epoch} with seed {seed}, mean loss {mean_loss}; "
+                f"lower train.learning_rate (now {rules.learning_rate})"
             )
-        auc = float(roc_auc_score(valid.labels, score_pairs(model, memory, valid.rows)))
+        auc = float(roc_auc_score(valid.labels, scores))
         history.append(Epoch(epoch, mean_loss, auc, time.monotonic() - started))
         report(history[-1])
         if auc > best_auc:
@@ -124,7 +128,8 @@ def batches(pairs: Pairs, rules: TrainingRules, rng: np.random.Generator) -> Ite
     """Yield the pair numbers of each batch of one epoch, in random order.
 
     Pairs of one query stay together: its features are then gathered and projected once for its
-    positive and its negatives. InfoNCE makes its own negatives and gets the positives alone.
+    positive and its negatives. InfoNCE makes its own negatives and gets the positives alone; a
+    last one without any other would teach it nothing and is left out.
     """
     if rules.loss == "infonce":
         order = rng.permutation(np.flatnonzero(pairs.labels.numpy() == 1))
@@ -134,7 +139,7 @@ def batches(pairs: Pairs, rules: TrainingRules, rng: np.random.Generator) -> Ite
         order = np.lexsort((rng.random(len(pairs)), place[query]))
     for start in range(0, len(order), rules.batch_size):
         batch = order[start : start + rules.batch_size]
-        if len(batch) > 1:
+        if len(batch) > 1 or rules.loss != "infonce":
             yield torch.from_numpy(batch)
 
 
