@@ -40,6 +40,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             os.replace(path, retired)
         os.replace(temporary, path)
     finally:
+        if retired.exists() and not path.exists():
+            os.replace(retired, path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)
 

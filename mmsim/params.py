@@ -18,7 +18,7 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """A block of params.yaml: unknown keys are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataParams(Section):
@@ -92,7 +92,7 @@ class TrainParams(Section):
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> TrainParams:

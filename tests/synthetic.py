@@ -99,7 +99,7 @@ def same_and_other(count):
     """Pair task: items 2i and 2i + 1 show one entity, 2i and 2i + 3 do not."""
     query = 2 * np.arange(count)
     same, other = query + 1, (query + 3) % (2 * count)
-    rows = [[i, i, j, j] for i, j in [*zip(query, same, strict=True), *zip(query, other)]]
+    rows = np.concatenate([np.stack([query, query, to, to], axis=1) for to in (same, other)])
     gold = {row: [row // 2] for row in range(2 * count)}
     tiers = ["same_entity"] * count + ["random"] * count
     return pairs(rows, [1] * count + [0] * count, gold, tiers, "same_entity")

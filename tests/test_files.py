@@ -7,8 +7,12 @@ import pytest
 from mmsim.files import link_or_copy, replacing_file, replacing_folder, write_json
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     pass
+
+
+def names(folder):
+    return [path.name for path in folder.iterdir()]
 
 
 def test_a_file_appears_when_its_writing_is_done(tmp_path):
@@ -17,17 +21,17 @@ def test_a_file_appears_when_its_writing_is_done(tmp_path):
         temporary.write_text("done")
         assert not path.exists()
     assert path.read_text() == "done"
-    assert os.listdir(path.parent) == ["figures.txt"]
+    assert names(path.parent) == ["figures.txt"]
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "figures.txt"
     path.write_text("old")
-    with pytest.raises(Broken), replacing_file(path) as temporary:
+    with pytest.raises(BrokenError), replacing_file(path) as temporary:
         temporary.write_text("half of the n")
-        raise Broken
+        raise BrokenError
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["figures.txt"]
+    assert names(tmp_path) == ["figures.txt"]
 
 
 def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
@@ -35,27 +39,27 @@ def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
     (path / "seed_0").mkdir(parents=True)
     with replacing_folder(path) as temporary:
         (temporary / "seed_1").mkdir()
-        assert os.listdir(path) == ["seed_0"]
-    assert os.listdir(path) == ["seed_1"]
-    assert os.listdir(tmp_path) == ["models"]
+        assert names(path) == ["seed_0"]
+    assert names(path) == ["seed_1"]
+    assert names(tmp_path) == ["models"]
 
 
 def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path):
     path = tmp_path / "models"
     path.mkdir()
     (path / "weights").write_text("old")
-    with pytest.raises(Broken), replacing_folder(path) as temporary:
+    with pytest.raises(BrokenError), replacing_folder(path) as temporary:
         (temporary / "weights").write_text("half")
-        raise Broken
+        raise BrokenError
     assert (path / "weights").read_text() == "old"
-    assert os.listdir(tmp_path) == ["models"]
+    assert names(tmp_path) == ["models"]
 
 
 def test_a_failure_leaves_no_new_folder_where_none_was(tmp_path):
-    with pytest.raises(Broken), replacing_folder(tmp_path / "models") as temporary:
+    with pytest.raises(BrokenError), replacing_folder(tmp_path / "models") as temporary:
         (temporary / "weights").write_text("half")
-        raise Broken
-    assert os.listdir(tmp_path) == []
+        raise BrokenError
+    assert names(tmp_path) == []
 
 
 def test_a_folder_left_by_a_killed_run_of_the_same_process_number_is_no_obstacle(tmp_path):
@@ -64,7 +68,7 @@ def test_a_folder_left_by_a_killed_run_of_the_same_process_number_is_no_obstacle
     (left / "stale").write_text("stale")
     with replacing_folder(tmp_path / "models") as temporary:
         (temporary / "weights").write_text("new")
-    assert os.listdir(tmp_path / "models") == ["weights"]
+    assert names(tmp_path / "models") == ["weights"]
 
 
 def test_json_is_ordered_readable_and_ends_its_last_line(tmp_path):

@@ -83,5 +83,7 @@ def test_a_picture_saved_smaller_greyer_or_in_another_format_is_the_same_picture
 def test_blank_pictures_are_never_near_each_other(tmp_path):
     Image.new("RGB", (64, 64), "white").save(tmp_path / "white.png")
     Image.new("RGB", (64, 64), (250, 250, 250)).save(tmp_path / "whitish.png")
-    hashes = [inspect_image(tmp_path / name).perceptual_hash for name in ("white.png", "whitish.png")]
+    hashes = [
+        inspect_image(tmp_path / name).perceptual_hash for name in ("white.png", "whitish.png")
+    ]
     assert hashes == ["", ""]

@@ -19,11 +19,12 @@ STAGES: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_t
 PACKAGES = ("mmsim", "stages")
 # As the head of dvc.yaml says: they cannot change a result.
 NO_DEPENDENCY = {"params", "paths", "errors", "files", "progress", "device"}
-SECTIONS = {
-    field.annotation.__name__: name
+SECTIONS: dict[str, type[BaseModel]] = {
+    name: field.annotation
     for name, field in Params.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 }
+SECTION_OF_TYPE = {annotation.__name__: name for name, annotation in SECTIONS.items()}
 
 every_stage = pytest.mark.parametrize("stage", STAGES)
 
@@ -83,11 +84,8 @@ def leaves(keys: Iterable[str]) -> set[str]:
     """Parameters, a section replaced by all that it holds."""
     found = set()
     for key in keys:
-        annotation = Params.model_fields[key.partition(".")[0]].annotation
-        if "." in key or not hasattr(annotation, "model_fields"):
-            found.add(key)
-        else:
-            found |= {f"{key}.{name}" for name in annotation.model_fields}
+        section = SECTIONS.get(key)
+        found |= {f"{key}.{name}" for name in section.model_fields} if section else {key}
     return found
 
 
@@ -104,7 +102,7 @@ def parameters_read(stage: str) -> set[str]:
     found = set()
     for node in run_time_nodes(tree_of(script(stage))):
         read = attribute_of(node, "params")
-        if read is None or read in SECTIONS.values():
+        if read is None or read in SECTIONS:
             continue  # a section by itself: what is read of it stands elsewhere
         section, _, field = read.partition(".")
         found |= leaves([section if field == "model_dump" else read])
@@ -119,7 +117,8 @@ def read_of_sections(function: ast.FunctionDef) -> set[str]:
     """Parameters read from arguments that are typed as sections, such as DataParams."""
     found = set()
     for argument in function.args.args + function.args.kwonlyargs:
-        section = SECTIONS.get(ast.unparse(argument.annotation)) if argument.annotation else None
+        kind = ast.unparse(argument.annotation) if argument.annotation else ""
+        section = SECTION_OF_TYPE.get(kind)
         if section is None:
             continue
         for node in ast.walk(function):

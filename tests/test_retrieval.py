@@ -228,12 +228,23 @@ def test_each_tier_is_measured_with_the_negatives_of_its_contrast():
         assert metrics["tiers"][tier] == pytest.approx(expected)
 
 
+def test_a_tier_without_negatives_is_not_measured():
+    own = own_and_next(8)
+    test = pairs(
+        np.concatenate([own.rows.numpy(), [[2, 2, 5, 5]]]),
+        [1] * 8 + [0] * 8 + [1],
+        tiers=["own_caption"] * 8 + ["random"] * 8 + ["same_entity"],
+        contrasts=["own_caption"] * 16 + ["same_entity"],
+    )
+    metrics = evaluate({0: head()}, memory(16, 16), own, test).metrics
+    assert set(metrics["tiers"]) == {"own_caption"}
+    assert all(math.isfinite(value) for value in scalars(metrics))
+
+
 def test_all_captions_of_an_image_are_relevant_to_it():
     model, features = head("cross"), memory(16, 16)
     rows = [[0, 0, 0, 0], [0, 1, 0, 1], [2, 2, 2, 2], [3, 3, 3, 3]]
-    test = pairs(
-        [*rows, [0, 0, 2, 2], [2, 2, 3, 3]], [1, 1, 1, 1, 0, 0]
-    )
+    test = pairs([*rows, [0, 0, 2, 2], [2, 2, 3, 3]], [1, 1, 1, 1, 0, 0])
     metrics = evaluate({0: model}, features, own_and_next(8), test).metrics["retrieval"]
     assert (metrics["pool_images"], metrics["pool_texts"]) == (3, 4)
     scores = score_matrix(model, features, torch.tensor([0, 2, 3]), torch.arange(4))

@@ -37,14 +37,20 @@ def roc_points(labels: NDArray[np.integer], scores: list[NDArray[np.floating]]) 
 def precision_recall_points(
     labels: NDArray[np.integer], scores: list[NDArray[np.floating]]
 ) -> pd.DataFrame:
-    """Return precision at equal recall, averaged over seeds; parameters as in `roc_points`."""
+    """Return interpolated precision at equal recall, averaged over seeds.
+
+    The precision at a recall is the best at that recall or any higher one (Manning, Raghavan and
+    Schuetze 2008, equation 8.7). Parameters as in `roc_points`.
+    """
     import pandas as pd
     from sklearn.metrics import precision_recall_curve
 
     values = []
     for seed_scores in scores:
         precision, recall, _ = precision_recall_curve(labels, seed_scores)
-        values.append(np.interp(GRID, recall[::-1], precision[::-1]))
+        # Recall falls along the arrays, so the best so far is the best at any higher recall.
+        best = np.maximum.accumulate(precision[:-1])
+        values.append(best[np.searchsorted(-recall[:-1], -GRID, side="right") - 1])
     return pd.DataFrame({"recall": GRID, "precision": np.mean(values, axis=0)})
 
 

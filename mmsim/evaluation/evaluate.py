@@ -116,14 +116,15 @@ def _labels(pairs: Pairs) -> NDArray[np.int64]:
 
 
 def _contrasts(pairs: Pairs) -> dict[str, NDArray[np.bool_]]:
-    """Each tier of positives with the negatives that have its marginals."""
-    contrast = pairs.table["contrast"].to_numpy()
-    return {str(tier): contrast == tier for tier in dict.fromkeys(contrast)}
+    """Each tier of positives with the negatives that have its marginals, where there are any."""
+    contrast, labels = pairs.table["contrast"].to_numpy(), _labels(pairs)
+    tiers = {str(tier): contrast == tier for tier in dict.fromkeys(contrast)}
+    return {tier: chosen for tier, chosen in tiers.items() if len(np.unique(labels[chosen])) == 2}
 
 
 def _pool(test: Pairs) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
     """The images and captions of the own-caption test pairs, and which belong together."""
-    own = test.rows[torch.from_numpy((test.table["tier"] == "own_caption").to_numpy())]
+    own = test.rows[torch.tensor((test.table["tier"] == "own_caption").to_numpy())]
     images, image_positions = torch.unique(own[:, 0], return_inverse=True)
     texts, text_positions = torch.unique(own[:, 3], return_inverse=True)
     relevant = np.zeros((len(images), len(texts)), dtype=bool)

@@ -11,8 +11,8 @@ CUTOFFS = (1, 5, 10)
 def first_ranks(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the rank of each query's best relevant candidate.
 
-    rank = 1 + (candidates with a higher score) + 1/2 (irrelevant candidates with the same), the
-    mean over all orders of the tied ones, so that a constant score gains nothing.
+    rank = 1 + (candidates with a higher score) + 1/2 (irrelevant candidates with the same): it
+    stands in the middle of those it is tied with, so that a constant score cannot put it first.
 
     Parameters
     ----------

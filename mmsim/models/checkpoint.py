@@ -44,6 +44,13 @@ def from_pretrained(folder: Path) -> Siamese:
         config.pop("name")
         model = Siamese(SiameseConfig(**config))
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except (SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
+    except (
+        SafetensorError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
         raise UserError(f"{folder} holds no model of this version: {error}") from error
     return model.eval()

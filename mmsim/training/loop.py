@@ -76,8 +76,8 @@ def train_head(
     rng = np.random.default_rng(seed)
     device = memory.grid.device
     model = Siamese(config)
-    model.standardize_image.set_statistics(*memory.image_statistics(train.rows[:, 0].unique()))
-    model.standardize_text.set_statistics(*memory.text_statistics(train.rows[:, 3].unique()))
+    model.standardize_image.set_statistics(*memory.image_statistics(train.rows[:, [0, 2]].unique()))
+    model.standardize_text.set_statistics(*memory.text_statistics(train.rows[:, [1, 3]].unique()))
     model.to(device)
     loss = _make_loss(rules).to(device)
     parameters = [*model.parameters(), *loss.parameters()]

@@ -1,0 +1,305 @@
+"""The pipeline as a DVC user meets it: run for real in a fresh Git repository where Git knows no
+user, on a small sample. What ran is read from DVC's log."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parent.parent
+TRACKED = ("mmsim", "stages", "dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config")
+STAGES = yaml.safe_load((CHECKOUT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+AFTER_FEATURES = ["train", "evaluate", "report"]
+SMALL = {
+    "data": {"source": "sample", "sample_captions": 60, "sample_entities": 10},
+    "image": {"encoder": "resnet18", "weights": "random"},
+    "text": {"weights": "random", "max_length": 32},
+    "task": "match",
+    "model": {"attention": "base", "width": 16, "heads": 2, "head_width": 4},
+    "train": {"epochs": 2, "seeds": [0]},
+    "runtime": {"device": "cpu", "image_batch_size": None},
+}
+
+
+@dataclass(frozen=True)
+class Log:
+    """What a command printed, on both streams, and its exit status."""
+
+    status: int
+    text: str
+
+    @property
+    def ran(self) -> list[str]:
+        return re.findall(r"Running stage '(\w+)'", self.text)
+
+    @property
+    def restored(self) -> list[str]:
+        return re.findall(r"Stage '(\w+)' is cached", self.text)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A Git repository with the project in it."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def python(self, *arguments: str) -> Log:
+        return self._run(sys.executable, *arguments)
+
+    def dvc(self, *arguments: str) -> Log:
+        return self.python("-m", "dvc", *arguments)
+
+    def git(self, *arguments: str) -> None:
+        done = self._run("git", *arguments)
+        assert done.status == 0, done.text
+
+    def json(self, *arguments: str) -> Any:
+        done = self.dvc(*arguments, "--json")
+        assert done.status == 0, done.text
+        return json.loads(done.text)
+
+    def lock(self) -> dict[str, Any]:
+        content: dict[str, Any] = yaml.safe_load((self.folder / "dvc.lock").read_text())
+        return content
+
+    def _run(self, *command: str) -> Log:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return Log(done.returncode, done.stdout)
+
+
+def outputs(stage: dict[str, Any]) -> list[str]:
+    return [
+        next(iter(out)) if isinstance(out, dict) else out
+        for out in stage["outs"] + stage.get("metrics", [])
+    ]
+
+
+def small_bert(folder: Path) -> Path:
+    """Write the configuration and tokenizer of a BERT with one narrow layer."""
+    from transformers import BertConfig
+
+    from mmsim.features.vocabulary import tokenizer_from_texts
+
+    tokenizer = tokenizer_from_texts(["the quick brown fox jumps over a lazy dog"])
+    tokenizer.save_pretrained(folder)
+    BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    ).save_pretrained(folder)
+    return folder
+
+
+def environment_of(root: Path) -> dict[str, str]:
+    """An environment that knows nothing of this machine's user."""
+    # Without PYTHONDONTWRITEBYTECODE: a dozen processes would each compile all of torch.
+    dropped = ("GIT_", "DVC_", "MMSIM_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(root),
+        "XDG_CONFIG_HOME": str(root),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "DVC_SITE_CACHE_DIR": str(root / "dvc"),
+        "DVC_NO_ANALYTICS": "1",
+        "MMSIM_CACHE_DIR": str(root / "cache"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+    }
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Log]:
+    """The project after `mmsim setup` and a first `dvc repro`, all committed."""
+    root = tmp_path_factory.mktemp("pipeline")
+    project = Project(root / "project", environment_of(root))
+    for name in TRACKED:
+        source, target = CHECKOUT / name, project.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    params = yaml.safe_load((CHECKOUT / "params.yaml").read_text(encoding="utf-8"))
+    for section, values in SMALL.items():
+        params[section] = params[section] | values if isinstance(values, dict) else values
+    params["text"]["encoder"] = str(small_bert(root / "bert"))
+    (project.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    project.git("init", "--quiet", "--initial-branch", "main")
+    done = project.python("-m", "mmsim.cli", "setup")
+    assert done.status == 0, done.text
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "Start")
+    log = project.dvc("repro")
+    assert log.status == 0, log.text
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "Results")
+    return project, log
+
+
+@pytest.fixture(scope="session")
+def cross_run(first_run: tuple[Project, Log]) -> Log:
+    """`dvc exp run` with another attention, under the name cross."""
+    project, _ = first_run
+    reset(project)
+    log = project.dvc("exp", "run", "--name", "cross", "-S", "model.attention=cross")
+    assert log.status == 0, log.text
+    return log
+
+
+def reset(project: Project) -> None:
+    project.git("reset", "--quiet", "--hard")
+    done = project.dvc("checkout", "--quiet", "--force")
+    assert done.status == 0, done.text
+
+
+@pytest.fixture
+def project(first_run: tuple[Project, Log]) -> Iterator[Project]:
+    """The project as it was after the first run, whatever other tests have done."""
+    reset(first_run[0])
+    yield first_run[0]
+
+
+def test_repro_runs_every_stage_and_makes_all_that_it_promises(
+    project: Project, first_run: tuple[Project, Log]
+) -> None:
+    assert sorted(first_run[1].ran) == sorted(STAGES)
+    missing = [
+        path
+        for stage in STAGES.values()
+        for path in outputs(stage)
+        if not (project.folder / path).exists()
+    ]
+    assert missing == []
+
+
+def test_git_holds_the_metrics_and_none_of_the_data(project: Project) -> None:
+    files = subprocess.check_output(["git", "ls-files"], cwd=project.folder, text=True).split()
+    assert {"dvc.lock", "metrics/metrics.json"} <= set(files)
+    assert not [name for name in files if name.startswith(("data/", "models/", "reports/"))]
+
+
+def test_metrics_are_finite_numbers_as_dvc_shows_no_others(project: Project) -> None:
+    waiting = [json.loads((project.folder / "metrics/metrics.json").read_text())]
+    figures = []
+    while waiting:
+        for value in waiting.pop().values():
+            (waiting if isinstance(value, dict) else figures).append(value)
+    assert figures
+    assert [f for f in figures if type(f) not in (int, float) or not math.isfinite(f)] == []
+
+
+def test_a_second_repro_runs_nothing(project: Project) -> None:
+    log = project.dvc("repro")
+    assert (log.ran, log.restored) == ([], [])
+    assert "up to date" in log.text
+
+
+def test_another_attention_runs_the_head_alone_on_the_same_features(cross_run: Log) -> None:
+    assert cross_run.ran == AFTER_FEATURES
+
+
+def test_metrics_diff_compares_two_variants(project: Project, cross_run: Log) -> None:
+    diff = project.json("metrics", "diff", "--all", "HEAD", "cross")
+    auc = diff["diff"]["metrics/metrics.json"]["test.auc"]
+    assert all(0 <= auc[side] <= 1 for side in ("old", "new"))
+
+
+def test_exp_show_lists_the_variant_with_its_figures(project: Project, cross_run: Log) -> None:
+    _, head = project.json("exp", "show")
+    found = {run["name"]: run["revs"][0]["data"] for run in head["experiments"]}
+    assert found["cross"]["params"]["params.yaml"]["data"]["model"]["attention"] == "cross"
+    assert "auc" in found["cross"]["metrics"]["metrics/metrics.json"]["data"]["test"]
+
+
+def test_an_earlier_variant_comes_back_without_running(project: Project, cross_run: Log) -> None:
+    log = project.dvc("exp", "run", "-S", "model.attention=cross")
+    assert (log.ran, log.restored) == ([], AFTER_FEATURES)
+    metrics = "metrics/metrics.json"
+    earlier = subprocess.check_output(["git", "show", f"cross:{metrics}"], cwd=project.folder)
+    assert (project.folder / metrics).read_bytes() == earlier
+
+
+def test_how_the_work_is_done_reruns_nothing(project: Project) -> None:
+    log = project.dvc("exp", "run", "-S", "runtime.image_batch_size=4")
+    assert (log.status, log.ran, log.restored) == (0, [], [])
+
+
+def test_a_wrong_value_stops_with_those_allowed_and_costs_nothing(project: Project) -> None:
+    log = project.dvc("exp", "run", "-S", "model.attention=crosss")
+    assert log.status != 0
+    assert "model.attention: found 'crosss'; input should be 'none', 'base' or 'cross'" in log.text
+    assert "Traceback" not in log.text
+    assert "epoch" not in log.text
+    back = project.dvc("exp", "run", "-S", "model.attention=base")
+    assert (back.status, back.ran) == (0, [])
+
+
+def test_a_device_that_is_not_there_stops_with_those_that_are(project: Project) -> None:
+    log = project.dvc("exp", "run", "-S", "runtime.device=cuda:77", "-S", "train.seeds=[1]")
+    assert log.status != 0
+    assert "runtime.device is 'cuda:77', which is not there; this machine has: " in log.text
+    assert "Traceback" not in log.text
+
+
+def test_an_experiment_in_a_temporary_clone_finds_the_features(project: Project) -> None:
+    log = project.dvc("exp", "run", "--temp", "-S", "model.attention=none")
+    assert log.status == 0, log.text
+    assert log.ran == AFTER_FEATURES
+
+
+def test_queued_experiments_find_finished_features(project: Project) -> None:
+    # Another seed of the draw: pairs change, the images and texts to encode do not.
+    queued = project.dvc("exp", "run", "--queue", "--name", "queued", "-S", "pairs.seed=5")
+    assert queued.status == 0, queued.text
+    log = project.dvc("exp", "run", "--run-all")
+    assert log.status == 0, log.text
+    assert log.ran == ["pairs", *AFTER_FEATURES]
+    assert project.json("metrics", "show", "queued")["queued"]["data"]
+
+
+def test_features_that_dvc_has_lost_are_not_encoded_again(project: Project) -> None:
+    locked = project.lock()
+    features = [locked["stages"][f"features_{kind}"]["outs"][0] for kind in ("image", "text")]
+    objects = project.folder / ".dvc/cache/files/md5"
+    for out in features:
+        shutil.rmtree(project.folder / out["path"])
+        (objects / out["md5"][:2] / out["md5"][2:]).unlink()
+    log = project.dvc("repro")
+    assert log.status == 0, log.text
+    assert log.ran == ["features_image", "features_text"]
+    assert "to encode" not in log.text
+    assert project.lock() == locked
+
+
+def test_plots_of_two_variants_open_without_a_network(project: Project, cross_run: Log) -> None:
+    done = project.dvc("plots", "diff", "HEAD", "cross")
+    assert done.status == 0, done.text
+    page = (project.folder / "dvc_plots/index.html").read_text(encoding="utf-8")
+    assert re.findall(r"""(?:src|href)\s*=\s*["']https?:[^"']*""", page) == []
+    assert page.count("vegaEmbed('#") == 5
+    assert '"rev": "HEAD"' in page and '"rev": "cross"' in page

@@ -1,0 +1,65 @@
+"""Counts on real data, checked by hand once; needs the folder that MMSIM_REAL_DATA names."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mmsim.data.pairs import PairRules, write_pairs
+from mmsim.data.prepare import prepare
+from mmsim.data.tables import IMAGES, INSTANCES
+
+REAL_DATA = os.environ.get("MMSIM_REAL_DATA")
+pytestmark = pytest.mark.skipif(not REAL_DATA, reason="MMSIM_REAL_DATA names no folder")
+
+
+def run(name, destination):
+    tally = prepare(Path(REAL_DATA) / name, destination, 4, 0.1, workers=2)
+    return tally, pd.read_parquet(destination / INSTANCES)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("openstax")
+    return folder, *run("openstax", folder / "prepared")
+
+
+def test_every_record_of_the_photographs_is_kept_or_counted(photographs):
+    _, tally, instances = photographs
+    # 1,192 mentions and 536 captions without any.
+    assert len(instances) + tally.total_excluded == 1192 + 536
+    assert tally.images == {"ok": 1269}
+    # Ten photographs stand in a later split as well, in another size or encoding.
+    assert tally.excluded["near-identical image in a later split"].total() == 10
+
+
+def test_cmyk_and_grey_photographs_are_read(photographs):
+    folder, _, _ = photographs
+    modes = pd.read_parquet(folder / "prepared" / IMAGES)["mode"].value_counts()
+    assert set(modes.index) == {"RGB", "CMYK", "L"}
+
+
+def test_the_test_pool_of_the_photographs_has_128_own_captions(photographs):
+    folder, _, _ = photographs
+    counts = write_pairs(
+        folder / "prepared", folder / "pairs", PairRules("match", 100, False, 1, 0)
+    )
+    of_test = counts[counts["split"] == "test"].set_index("tier")["pairs"]
+    assert of_test.to_dict() == {"own_caption": 128, "random": 128}
+
+
+def test_wikidiverse_captions_without_images_are_prepared(tmp_path):
+    tally, instances = run("wikidiverse_text", tmp_path / "prepared")
+    # 12,807 mentions: 109 stand twice in their caption, 25 in a caption of both splits.
+    assert len(instances) == 12_807 - 109 - 25
+    assert tally.mended["record repeated, merged"].total() == 109
+    assert set(tally.images) == {"missing"}
+
+
+def test_mention_level_files_alone_are_enough(tmp_path):
+    tally, instances = run("wikidiverse_w_cands_80", tmp_path / "prepared")
+    # 130 records, 50 of them twice; "nil" in lower case.
+    assert len(instances) == 80
+    assert tally.mended["NIL mention, kept without gold"].total() == 17
+    assert (instances["candidates"].str.len() == 10).all()
