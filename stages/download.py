@@ -10,7 +10,7 @@ def main() -> None:
     """Run the stage."""
     params = load_params()
 
-    from mmsim.data.download import download
+    from mmsim.data.download.sources import download
 
     download(params.data, RAW, params.runtime.worker_count)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsim.data.archives import Limits, archive_format, unpack
+from mmsim.data.download.archives import Limits, archive_format, unpack
 from mmsim.errors import UserError
 
 FILES = {"top/train.json": b"[1]" * 5000, "top/deep/er/test.json": b"[]"}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mmsim.data.download import download
-from mmsim.data.folder import copy_file
+from mmsim.data.download.folder import copy_file
+from mmsim.data.download.sources import download
 from mmsim.errors import UserError
 from mmsim.params import DataParams, load_params
 
@@ -165,6 +165,6 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device", "image.jpg")
 
-    monkeypatch.setattr("mmsim.data.folder.copy_file", fail)
+    monkeypatch.setattr("mmsim.data.download.folder.copy_file", fail)
     with pytest.raises(UserError, match=r"the disk is full \(image\.jpg\)"):
         fill_from(write(tmp_path / "own", PASSAGES), tmp_path / "raw")

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from file_server import FileServer, Served, running_server
 
-from mmsim.data.http import ATTEMPTS, LONGEST_WAIT_S, USER_AGENT, FetchError, fetch, new_session
+from mmsim.data.download.http import (
+    ATTEMPTS,
+    LONGEST_WAIT_S,
+    USER_AGENT,
+    FetchError,
+    fetch,
+    new_session,
+)
 
 CONTENT = bytes(range(256)) * 400
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from file_server import FileServer, Served, running_server
 
-from mmsim.data.filenames import image_file_name
-from mmsim.data.image_urls import (
+from mmsim.data.download.image_urls import (
     CONNECTIONS,
     FAILURES_IN_A_ROW,
     RequestRate,
     fetch_images,
     rendered_address,
 )
+from mmsim.data.filenames import image_file_name
 from mmsim.errors import UserError
 
 
@@ -126,7 +126,7 @@ def test_no_more_connections_than_polite_are_open(server, cache, tmp_path, rate,
         with lock:
             now -= 1
 
-    monkeypatch.setattr("mmsim.data.image_urls.fetch", count)
+    monkeypatch.setattr("mmsim.data.download.image_urls.fetch", count)
     fetch_images([f"http://example.org/{n}.jpg" for n in range(40)], tmp_path / "images", 99, rate)
     assert most == CONNECTIONS
 

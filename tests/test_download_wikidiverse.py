@@ -16,8 +16,7 @@ import pytest
 from file_server import FileServer, Served, running_server
 from filelock import FileLock
 
-from mmsim.data.filenames import image_file_name
-from mmsim.data.wikidiverse import (
+from mmsim.data.download.wikidiverse import (
     ENTITY_DESCRIPTIONS,
     IMAGES,
     MENTIONS,
@@ -26,6 +25,7 @@ from mmsim.data.wikidiverse import (
     fetch_artefact,
     fetch_release,
 )
+from mmsim.data.filenames import image_file_name
 from mmsim.errors import UserError
 
 SPLITS = ("train", "valid", "test")

@@ -102,12 +102,10 @@ def test_rows_added_elsewhere_change_no_positive(task):
     def positives(world, shift):
         drawn = draw_pairs(table(world), "train", chosen)
         drawn = drawn[(drawn["label"] == 1) & (drawn["entity"] != 2)]
-        return set(
-            zip(drawn["query_image"] - shift, drawn["candidate_text"] - shift, strict=True)
-        )
+        return set(zip(drawn["query_image"] - shift, drawn["candidate_text"] - shift, strict=True))
 
     assert positives(few, 0) == positives(many, 40)
-    assert len(positives(few, 0)) == 7 + (7 if task == "pair" else 7)
+    assert len(positives(few, 0)) == 7 + 7
 
 
 def test_the_cap_counts_own_captions_and_other_captions_together():
@@ -138,7 +136,11 @@ def prepared(folder, captions=30, status="ok"):
     hashes = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(count)]
     images = {"image": range(count), "group": range(count), "sha256": hashes, "status": status}
     pd.DataFrame(images).to_parquet(folder / IMAGES)
-    texts = {"text": range(count), "group": range(count), "content": [f"t{i}" for i in range(count)]}
+    texts = {
+        "text": range(count),
+        "group": range(count),
+        "content": [f"t{i}" for i in range(count)],
+    }
     pd.DataFrame(texts).to_parquet(folder / TEXTS)
     pd.DataFrame({"title": list("abcde")}).to_parquet(folder / ENTITIES)
     return folder

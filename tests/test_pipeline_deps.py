@@ -170,7 +170,7 @@ def test_no_stage_depends_on_how_the_work_is_done() -> None:
 
 def test_imports_inside_functions_and_through_other_modules_count() -> None:
     assert "mmsim/data/tables.py" in expected_files("prepare")
-    assert "mmsim/data/sample_images.py" in expected_files("download")
+    assert "mmsim/data/sample/images.py" in expected_files("download")
 
 
 @pytest.mark.parametrize("stage", ["download", "prepare", "pairs", "features_image"])

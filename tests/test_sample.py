@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mmsim.data.filenames import image_file_name
-from mmsim.data.sample import write_sample
+from mmsim.data.sample.generate import write_sample
 
 CAPTIONS, ENTITIES = 80, 30
 WIKI = "https://en.wikipedia.org/wiki/"
@@ -170,7 +170,7 @@ def _title(url: str) -> str:
 def large(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     """Return a thousand captions, with blank pictures: drawing is what takes the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmsim.data.sample.render", lambda scene: Image.new("RGB", (32, 32)))
+        patch.setattr("mmsim.data.sample.generate.render", lambda scene: Image.new("RGB", (32, 32)))
         return _make(tmp_path_factory.mktemp("large") / "raw", 1000, 200, 0)
 
 

@@ -17,12 +17,12 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from mmsim.data.archives import archive_format, unpack
-from mmsim.data.checksums import checksum_problem
-from mmsim.data.drive import DRIVE, drive_address
-from mmsim.data.folder import copy_file
-from mmsim.data.http import FetchError, fetch, new_session
-from mmsim.data.image_urls import fetch_images
+from mmsim.data.download.archives import archive_format, unpack
+from mmsim.data.download.checksums import checksum_problem
+from mmsim.data.download.drive import DRIVE, drive_address
+from mmsim.data.download.folder import copy_file
+from mmsim.data.download.http import FetchError, fetch, new_session
+from mmsim.data.download.image_urls import fetch_images
 from mmsim.data.release import (
     DESCRIPTIONS,
     IMAGE_FOLDER,

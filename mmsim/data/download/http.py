@@ -17,7 +17,7 @@ import requests
 import urllib3
 
 from mmsim import __version__
-from mmsim.data.drive import confirmed_address, page_title
+from mmsim.data.download.drive import confirmed_address, page_title
 from mmsim.files import write_json
 from mmsim.progress import track
 

@@ -8,7 +8,7 @@ from string import Formatter
 
 import numpy as np
 
-from mmsim.data.sample_world import Entity
+from mmsim.data.sample.world import Entity
 
 WRONG_ATTRIBUTE_SHARE = 0.05  # attributes that a caption gets wrong, as people do
 SHORT_NAME_SHARE = 0.75  # mentions that use the short (for a family: the shared) name

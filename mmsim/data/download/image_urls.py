@@ -14,8 +14,8 @@ from typing import Any
 
 import requests
 
+from mmsim.data.download.http import FetchError, fetch, new_session
 from mmsim.data.filenames import image_file_name
-from mmsim.data.http import FetchError, fetch, new_session
 from mmsim.errors import UserError
 from mmsim.files import link_or_copy, write_json
 from mmsim.paths import cache_dir

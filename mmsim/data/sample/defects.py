@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote
 
-from mmsim.data import sample_images
-from mmsim.data.sample_captions import Mention, Scene
+from mmsim.data.sample import images
+from mmsim.data.sample.captions import Mention, Scene
 
 Describe = Callable[[Scene], tuple[str, list[Mention]]]
 
@@ -21,7 +21,7 @@ class Row:
     topic: str
     mentions: list[Mention]
     scene: Scene
-    encode: sample_images.Encoding | None = sample_images.plain_jpeg
+    encode: images.Encoding | None = images.plain_jpeg
 
 
 def plant_defects(splits: dict[str, list[Row]], describe: Describe) -> None:
@@ -37,17 +37,17 @@ def plant_defects(splits: dict[str, list[Row]], describe: Describe) -> None:
     train, valid, test = (_rows_with_one_mention(splits[name]) for name in splits)
 
     # Images that cannot be read.
-    train.pop().encode = sample_images.truncated_jpeg
-    train.pop().encode = sample_images.error_page
+    train.pop().encode = images.truncated_jpeg
+    train.pop().encode = images.error_page
     train.pop().encode = None
 
     # Images that can, in less usual forms and under less usual names.
-    train.pop().encode = sample_images.cmyk_jpeg
-    train.pop().encode = sample_images.grey_jpeg
-    change_suffix(train.pop(), ".png", sample_images.alpha_png)
-    change_suffix(train.pop(), ".svg", sample_images.drawing_png)
-    change_suffix(train.pop(), ".gif", sample_images.gif)
-    change_suffix(train.pop(), ".JPG", sample_images.plain_jpeg)
+    train.pop().encode = images.cmyk_jpeg
+    train.pop().encode = images.grey_jpeg
+    change_suffix(train.pop(), ".png", images.alpha_png)
+    change_suffix(train.pop(), ".svg", images.drawing_png)
+    change_suffix(train.pop(), ".gif", images.gif)
+    change_suffix(train.pop(), ".JPG", images.plain_jpeg)
     percent_encode_image_name(train.pop())
 
     # Entities that are unknown, or badly written.
@@ -62,11 +62,11 @@ def plant_defects(splits: dict[str, list[Row]], describe: Describe) -> None:
     share_image(train.pop(), train.pop(), describe)
     repeat_mention(train.pop())
     repeat_caption(train.pop(), test.pop())
-    copy_image(train.pop(), test.pop(), describe, sample_images.plain_jpeg)
+    copy_image(train.pop(), test.pop(), describe, images.plain_jpeg)
     # In the dark noise outweighs the drawing, and a perceptual hash no longer knows a near copy.
     bright = next(row for row in train if row.scene.attributes.light == "noon")
     train.remove(bright)
-    copy_image(bright, valid.pop(), describe, sample_images.coarser_jpeg)
+    copy_image(bright, valid.pop(), describe, images.coarser_jpeg)
 
     # Sentences that are not what they should be.
     misspell_mention(train.pop())
@@ -77,7 +77,7 @@ def _rows_with_one_mention(rows: list[Row]) -> list[Row]:
     return [row for row in rows if len(row.mentions) == 1]
 
 
-def change_suffix(row: Row, suffix: str, encode: sample_images.Encoding) -> None:
+def change_suffix(row: Row, suffix: str, encode: images.Encoding) -> None:
     """Give the image another kind of file."""
     row.image_url = row.image_url.removesuffix(".jpg") + suffix
     row.encode = encode
@@ -117,7 +117,7 @@ def repeat_caption(row: Row, other: Row) -> None:
     other.sentence, other.mentions, other.topic = row.sentence, row.mentions, row.topic
 
 
-def copy_image(row: Row, other: Row, describe: Describe, encode: sample_images.Encoding) -> None:
+def copy_image(row: Row, other: Row, describe: Describe, encode: images.Encoding) -> None:
     """Put an image into a second split, under another URL and with another caption."""
     other.scene, other.topic, other.encode = row.scene, row.topic, encode
     other.sentence, other.mentions = describe(row.scene)

@@ -18,10 +18,10 @@ from urllib.parse import quote
 import numpy as np
 
 from mmsim.data.filenames import image_file_name
-from mmsim.data.sample_captions import Mention, Scene, context_words, describe, draw_scene
-from mmsim.data.sample_defects import Row, plant_defects
-from mmsim.data.sample_images import render
-from mmsim.data.sample_world import World, list_candidates, make_world
+from mmsim.data.sample.captions import Mention, Scene, context_words, describe, draw_scene
+from mmsim.data.sample.defects import Row, plant_defects
+from mmsim.data.sample.images import render
+from mmsim.data.sample.world import World, list_candidates, make_world
 from mmsim.files import replacing_folder
 from mmsim.progress import track
 

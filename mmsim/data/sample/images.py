@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from mmsim.data.sample_captions import Scene
-from mmsim.data.sample_world import RGB, Look
+from mmsim.data.sample.captions import Scene
+from mmsim.data.sample.world import RGB, Look
 
 Pixels = NDArray[np.float32]
 Encoding = Callable[[Image.Image], bytes]

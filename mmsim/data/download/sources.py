@@ -36,17 +36,17 @@ def download(params: DataParams, destination: Path, workers: int) -> None:
     try:
         with replacing_folder(destination) as folder:
             if params.source == "sample":
-                from mmsim.data.sample import write_sample
+                from mmsim.data.sample.generate import write_sample
 
                 write_sample(
                     folder, params.sample_captions, params.sample_entities, params.sample_seed
                 )
             elif params.source == "folder":
-                from mmsim.data.folder import copy_release
+                from mmsim.data.download.folder import copy_release
 
                 copy_release(own, folder)
             else:
-                from mmsim.data.wikidiverse import fetch_release
+                from mmsim.data.download.wikidiverse import fetch_release
 
                 fetch_release(folder, params.images, workers)
     except OSError as error:

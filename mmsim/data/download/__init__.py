@@ -1,0 +1,1 @@
+"""The release layout from any source: the public archives, a folder, or the sample."""
