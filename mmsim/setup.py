@@ -16,8 +16,8 @@ VEGA_LITE = "5.20"
 GUEST = {"user.name": "mmsim", "user.email": "mmsim@localhost"}
 """Who signs experiments in a clone where Git knows no name.
 
-`dvc exp run` stashes and commits what it ran. Without a name it fails with --temp and --queue,
-and where the workspace has changes; DVC has no setting of its own for it.
+Without one, `dvc exp run` fails as soon as the workspace differs from the last commit, which it
+does after any experiment; DVC has no setting of its own for it.
 """
 
 

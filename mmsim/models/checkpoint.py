@@ -23,6 +23,8 @@ def save_pretrained(model: Siamese, folder: Path) -> None:
     weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     with replacing_file(folder / WEIGHTS) as temporary:
         save_file(weights, temporary)
+        # safetensors lets no one else read its files; a shared DVC cache needs that.
+        temporary.chmod(0o644)
 
 
 def from_pretrained(folder: Path) -> Siamese:
