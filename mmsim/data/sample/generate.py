@@ -27,7 +27,7 @@ from mmsim.progress import track
 
 HELD_OUT_SHARE = 0.1  # of the captions, for each of valid and test
 ANONYMOUS_EVERY = 17  # each seventeenth caption mentions nobody
-TAIL_EXPONENT = 1.3  # of the power law that says how often an entity is mentioned
+TAIL_EXPONENT = 1.8  # of the power law that says how often an entity is mentioned
 
 
 def write_sample(destination: Path, captions: int = 400, entities: int = 50, seed: int = 0) -> None:

@@ -18,8 +18,8 @@ Encoding = Callable[[Image.Image], bytes]
 
 LIGHT_FACTORS: dict[str, RGB] = {
     "noon": (1.0, 1.0, 1.0),
-    "dusk": (0.9, 0.7, 0.6),
-    "night": (0.4, 0.45, 0.6),
+    "dusk": (0.95, 0.85, 0.8),
+    "night": (0.6, 0.65, 0.75),
 }
 BANNER_COLOURS = {
     "red": (210, 30, 35),
@@ -146,7 +146,7 @@ def _develop(image: Image.Image, scene: Scene, rng: np.random.Generator) -> Imag
     image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.4, 1.1)))
     pixels = np.asarray(image, dtype=np.float32)
     if weather == "fog":
-        pixels = 0.6 * pixels + 0.4 * 200
+        pixels = 0.75 * pixels + 0.25 * 200
     light = np.asarray(LIGHT_FACTORS[scene.attributes.light]) * rng.uniform(0.85, 1.15)
     noise = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(3, 7))
     pixels = pixels * light.astype(np.float32) + noise
