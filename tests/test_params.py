@@ -73,7 +73,7 @@ def comments_above_keys():
         text = line.strip()
         if text.startswith("#"):
             comment = [*comment, text] if last.startswith("#") else [text]
-        elif text.endswith(":"):
+        elif text.endswith(":") and not line.startswith(" "):
             section, comment = text.removesuffix(":"), []
         elif text:
             key = text.partition(":")[0]
