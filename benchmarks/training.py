@@ -116,7 +116,7 @@ def seconds(work: Callable[[], None]) -> float:
 @click.command()
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--tokens", default=36, show_default=True, help="Mean tokens of a cached caption.")
-@click.option("--batch-size", default=64, show_default=True)
+@click.option("--batch-size", default=128, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="Write the figures as JSON.")
 def main(rounds: int, tokens: int, batch_size: int, output: Path | None) -> None:
     """Measure milliseconds a pair."""
