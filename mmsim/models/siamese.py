@@ -132,16 +132,12 @@ class Branch(nn.Module):
         Tensor, shape (pairs, width)
         """
         mean = self.mean(masked_mean(own))
-        if isinstance(self.pool, TokenPool):
-            return self._finish(mean + self.gate * self.pool(own)).index_select(0, pairs[0])
-        if not self.crosses:
-            itself = torch.arange(len(mean), device=mean.device)
-            return self._finish(
-                mean + self.gate * self.pool(own, own, (itself, itself))
-            ).index_select(0, pairs[0])
-        return self._finish(
-            mean.index_select(0, pairs[0]) + self.gate * self.pool(own, other, pairs)
-        )
+        if self.crosses:
+            attended = self.pool(own, other, pairs)
+            return self._finish(mean.index_select(0, pairs[0]) + self.gate * attended)
+        alone = isinstance(self.pool, TokenPool)
+        attended = self.pool(own) if alone else self.pool(own, own, _in_step(own))
+        return self._finish(mean + self.gate * attended).index_select(0, pairs[0])
 
     def all_pairs(self, own: Sequences, other: Sequences) -> Tensor:
         """Return one vector for each item in the light of each of the other's.
