@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmsim.errors import UserError
 from mmsim.models.siamese import Siamese, SiameseConfig
 from mmsim.training.losses import Contrastive, InfoNCE, Logistic
-from mmsim.training.memory import FeatureMemory, Pairs
+from mmsim.training.memory import ChannelStatistics, FeatureMemory, Pairs
 from mmsim.training.scoring import score_pairs
 
 
@@ -56,6 +56,7 @@ def train_head(
     config: SiameseConfig,
     rules: TrainingRules,
     memory: FeatureMemory,
+    statistics: ChannelStatistics,
     train: Pairs,
     valid: Pairs,
     seed: int,
@@ -65,7 +66,8 @@ def train_head(
     """Train one head; the test pairs are never seen here.
 
     Training stops after `rules.patience` epochs without a better AUC on the validation pairs,
-    whatever the loss, so that all losses are stopped by one figure.
+    whatever the loss, so that all losses are stopped by one figure. `statistics` are those of the
+    training pairs: the same for every seed, so they are found once, outside.
 
     Raises
     ------
@@ -76,8 +78,8 @@ def train_head(
     rng = np.random.default_rng(seed)
     device = memory.grid.device
     model = Siamese(config)
-    model.standardize_image.set_statistics(*memory.image_statistics(train.rows[:, [0, 2]].unique()))
-    model.standardize_text.set_statistics(*memory.text_statistics(train.rows[:, [1, 3]].unique()))
+    model.standardize_image.set_statistics(*statistics.image)
+    model.standardize_text.set_statistics(*statistics.text)
     model.to(device)
     loss = _make_loss(rules).to(device)
     parameters = [*model.parameters(), *loss.parameters()]

@@ -26,6 +26,14 @@ ROW_COLUMNS = ["query_image", "query_text", "candidate_image", "candidate_text"]
 
 
 @dataclass(frozen=True)
+class ChannelStatistics:
+    """Mean and standard deviation of each feature channel, each of shape (dimension,)."""
+
+    image: tuple[Tensor, Tensor]
+    text: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
 class FeatureMemory:
     """Frozen features of all images and texts, on one device.
 
@@ -88,6 +96,17 @@ class FeatureMemory:
         """Return mean and standard deviation of each channel over all tokens of these texts."""
         gathered = (self.texts(part) for part in rows.split(STATISTICS_ROWS))
         return _statistics(texts.values[texts.mask] for texts in gathered)
+
+    def statistics(self, rows: Tensor) -> ChannelStatistics:
+        """Return the statistics of both modalities over the items of these pairs.
+
+        Parameters
+        ----------
+        rows : Tensor, int64, shape (pairs, 4)
+            Row numbers in the order of `ROW_COLUMNS`.
+        """
+        images, texts = rows[:, [0, 2]].unique(), rows[:, [1, 3]].unique()
+        return ChannelStatistics(self.image_statistics(images), self.text_statistics(texts))
 
     def batch(self, rows: Tensor, task: str) -> PairBatch:
         """Gather a batch of pairs.

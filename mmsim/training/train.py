@@ -39,13 +39,13 @@ def train_seeds(
     valid_auc, means over the seeds that were still in training.
     """
     heads: dict[int, TrainedHead] = {}
+    statistics = memory.statistics(train.rows)
     with replacing_folder(models) as folder:
         for seed in seeds:
             started = time.monotonic()
-            heads[seed] = train_head(
-                config, rules, memory, train, valid, seed, precision, _print_epoch(seed)
+            head = heads[seed] = train_head(
+                config, rules, memory, statistics, train, valid, seed, precision, _print_epoch(seed)
             )
-            head = heads[seed]
             save_pretrained(head.model, seed_folder(folder, seed))
             write_json(
                 seed_folder(folder, seed) / "history.json",
