@@ -44,7 +44,8 @@ def test_nil_is_recognised_in_any_case(url):
 def test_percent_encoding_changes_no_title(title):
     plain = canonical_title(title)
     if plain:
-        assert title_from_url(f"https://en.wikipedia.org/wiki/{quote(plain)}") == plain
+        # A title's own first slash is encoded: a doubled slash in an address is a slip, and mended.
+        assert title_from_url(f"https://en.wikipedia.org/wiki/{quote(plain, safe='')}") == plain
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="%")))
