@@ -39,7 +39,7 @@ demo: setup
 	@echo "Three commands worth typing next (after: source $(BIN)/activate):"
 	@echo "  dvc exp run -S model.attention=cross     cross attention on the same features"
 	@echo "  dvc metrics diff                         its figures beside the committed ones"
-	@echo "  dvc plots diff                           both sets of curves on one page"
+	@echo "  mmsim compare HEAD workspace             is the difference more than chance?"
 
 test: setup
 	pytest

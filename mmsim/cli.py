@@ -31,20 +31,50 @@ def check() -> None:
 
 
 @main.command()
+@click.option("--all", "everything", is_flag=True, help="Every figure, not only the main ones.")
 @exit_on_user_error
-def show() -> None:
+def show(everything: bool) -> None:
     """Print the metrics of the workspace as a table."""
     import json
 
     from mmsim.errors import UserError
     from mmsim.paths import METRICS
-    from mmsim.reporting.table import metrics_table
+    from mmsim.reporting.table import metrics_table, summary_table
 
     try:
         metrics = json.loads(METRICS.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{METRICS} is missing; run `dvc repro` to make it") from error
-    print(metrics_table(metrics))
+    print(metrics_table(metrics) if everything else summary_table(metrics))
+
+
+@main.command()
+@click.argument("first")
+@click.argument("others", nargs=-1, required=True)
+@click.option("--draws", default=2000, show_default=True, help="Draws of the bootstrap.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("reports/comparison.json"),
+    show_default=True,
+    help="Where to write the comparison as JSON.",
+)
+@exit_on_user_error
+def compare(first: str, others: tuple[str, ...], draws: int, output: Path) -> None:
+    """Compare the figures of revisions with those of the FIRST, on the same test pairs.
+
+    A revision is whatever Git or DVC knows by name: a branch, a tag, a commit, an experiment; or
+    `workspace`. Example: mmsim compare HEAD my-experiment workspace
+    """
+    from mmsim.comparison.compare import compare as compare_revisions
+    from mmsim.comparison.revisions import read_revision
+    from mmsim.comparison.text import comparison_text
+    from mmsim.files import write_json
+
+    revisions = [read_revision(name) for name in (first, *others)]
+    found = compare_revisions(revisions, draws)
+    print("\n\n".join(comparison_text(comparison) for comparison in found))
+    write_json(output, {"comparisons": [comparison.to_json() for comparison in found]})
 
 
 @main.command()
@@ -78,6 +108,26 @@ def verify(sample: int) -> None:
         params.runtime,
     )
     print(verify_store(TEXT_FEATURES, texts, sample=sample))
+
+
+@main.command()
+@click.argument("worlds", nargs=-1)
+@click.option(
+    "--attention", type=click.Choice(["none", "base", "cross"]), default="none", show_default=True
+)
+@exit_on_user_error
+def planted(worlds: tuple[str, ...], attention: str) -> None:
+    """Train and evaluate on worlds with a known answer, and show what the report says of each."""
+    from mmsim.errors import UserError
+    from mmsim.planted.check import planted_table
+    from mmsim.planted.worlds import WORLDS
+
+    for name in worlds:
+        if name not in WORLDS:
+            raise UserError(f"no world is called {name!r}; there are: {', '.join(WORLDS)}")
+    chosen = list(worlds or WORLDS)
+    table, _ = planted_table(chosen, attention, lambda name: print(f"{name} ...", flush=True))
+    print(table)
 
 
 @main.command()

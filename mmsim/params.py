@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mmsim.errors import UserError
 from mmsim.paths import PARAMS
@@ -62,6 +62,7 @@ class PairsParams(Section):
     same_entity: bool
     negatives: Annotated[int, Field(ge=1, le=20)]
     seed: Annotated[int, Field(ge=0)]
+    seed_protocol: bool
 
 
 class ModelParams(Section):
@@ -101,6 +102,21 @@ class TrainParams(Section):
         return self
 
 
+class EvaluateParams(Section):
+    """What is measured beside the figures."""
+
+    draws: Annotated[int, Field(ge=100, le=100_000)]
+    emap_pairs: Annotated[int, Field(ge=0, le=2000)]
+    folds: Annotated[int, Field(ge=0, le=20)]
+
+    @field_validator("folds")
+    @classmethod
+    def _train_valid_and_test(cls, folds: int) -> int:
+        if folds in (1, 2):
+            raise ValueError(f"found {folds}; 0 for none, or 3 or more: each fold is tested once")
+        return folds
+
+
 class RuntimeParams(Section):
     """How the work is done, never what comes out."""
 
@@ -126,7 +142,14 @@ class Params(Section):
     pairs: PairsParams
     model: ModelParams
     train: TrainParams
+    evaluate: EvaluateParams
     runtime: RuntimeParams
+
+    @model_validator(mode="after")
+    def _seed_protocol_pairs(self) -> Params:
+        if self.pairs.seed_protocol and self.task != "pair":
+            raise ValueError("pairs.seed_protocol is true, so task must be pair")
+        return self
 
 
 def load_params(path: Path = PARAMS) -> Params:

@@ -16,9 +16,13 @@ IMAGE_FEATURES = Path("data/features/image.zarr")
 TEXT_FEATURES = Path("data/features/text.zarr")
 MODELS = Path("models")
 METRICS = Path("metrics/metrics.json")
+CROSS_VALIDATION = Path("metrics/cross_validation.json")
 REPORTS = Path("reports")
 TRAINING_CURVES = REPORTS / "training.csv"
 PREDICTIONS = REPORTS / "predictions.parquet"
+OUT_OF_FOLD = REPORTS / "out_of_fold.parquet"
+RANKS = REPORTS / "ranks.parquet"
+AMBIGUOUS_FORMS = REPORTS / "ambiguous_forms.csv"
 PLOTS = REPORTS / "plots"
 PAGE = REPORTS / "index.html"
 

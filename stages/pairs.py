@@ -18,6 +18,7 @@ def main() -> None:
         same_entity=params.pairs.same_entity,
         negatives=params.pairs.negatives,
         seed=params.pairs.seed,
+        seed_protocol=params.pairs.seed_protocol,
     )
     print(write_pairs(PREPARED, PAIRS, rules).to_string(index=False))
 

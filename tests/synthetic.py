@@ -1,9 +1,12 @@
 """Small features, pairs and heads, made of random numbers, for tests of models and training."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import torch
 
+from mmsim.evaluation.evaluate import Data
 from mmsim.models.batch import PairBatch, Sequences
 from mmsim.models.siamese import Siamese, SiameseConfig
 from mmsim.training.loop import TrainingRules
@@ -70,7 +73,7 @@ def memory(images=12, texts=12, seed=0, image_dim=6, text_dim=5):
     )
 
 
-def pairs(rows, labels, gold=None, tiers=None, contrasts=None):
+def pairs(rows, labels, gold=None, tiers=None, contrasts=None, forms=None):
     """Pairs of captioned images; row i's image and text show entity i, unless `gold` says."""
     rows = np.asarray(rows, dtype=np.int64).reshape(-1, 4)
     gold = gold or {}
@@ -82,6 +85,7 @@ def pairs(rows, labels, gold=None, tiers=None, contrasts=None):
         entity=rows[:, 0],
         query_gold=[gold.get(row, [row]) for row in rows[:, 0]],
         candidate_gold=[gold.get(row, [row]) for row in rows[:, 3]],
+        form=forms or "",
     )
     return Pairs(torch.from_numpy(rows), torch.tensor(labels, dtype=torch.float32), table)
 
@@ -103,6 +107,70 @@ def same_and_other(count):
     gold = {row: [row // 2] for row in range(2 * count)}
     tiers = ["same_entity"] * count + ["random"] * count
     return pairs(rows, [1] * count + [0] * count, gold, tiers, "same_entity")
+
+
+def data(task, train, valid, test):
+    """The pairs of three splits and the prepared tables that they could come from.
+
+    Entity e is called "name<e>" in each caption that shows it, and nothing else is called so.
+    """
+    mentions = []
+    for split, chosen in (("train", train), ("valid", valid), ("test", test)):
+        table = chosen.table
+        shown = {}
+        for side in ("query", "candidate"):
+            items = zip(table[f"{side}_image"], table[f"{side}_text"], strict=True)
+            shown = dict(zip(items, table[f"{side}_gold"], strict=True)) | shown
+        for (image, text), gold in shown.items():
+            for place, entity in enumerate(gold):
+                mention, start = f"name{entity}", 8 + sum(len(f"name{e} ") for e in gold[:place])
+                span = (mention, start, start + len(mention))
+                kind = ["person", "place", "team"][entity % 3]
+                mentions.append((split, image, text, *span, kind, entity))
+            if not len(gold):
+                mentions.append((split, image, text, "", -1, -1, "", -1))
+    columns = ["split", "image", "text", "mention", "start", "end", "type", "entity"]
+    instances = pd.DataFrame(mentions, columns=columns)
+    instances["topic"] = np.where(instances["image"] % 2, "history", "sports")
+    instances["nil"] = False
+    rows = np.concatenate([chosen.rows.numpy() for chosen in (train, valid, test)])
+    images, texts = np.arange(rows[:, [0, 2]].max() + 1), np.arange(rows[:, [1, 3]].max() + 1)
+    entities = np.arange(instances["entity"].max() + 1)
+    names = instances.groupby("text")["mention"].agg(lambda said: " ".join(dict.fromkeys(said)))
+    hashes = [hashlib.sha256(str(image).encode()).hexdigest() for image in images]
+    counts = instances["entity"].value_counts().reindex(entities, fill_value=0)
+    return Data(
+        task,
+        train,
+        valid,
+        test,
+        instances,
+        pd.DataFrame(
+            {
+                "image": images,
+                "group": images,
+                "status": "ok",
+                "sha256": hashes,
+                "perceptual_hash": [name[:16] for name in hashes],
+            }
+        ),
+        pd.DataFrame(
+            {
+                "text": texts,
+                "group": texts,
+                "content": [f"here is {names.get(text, '')} in picture{text}" for text in texts],
+                "kind": "caption",
+            }
+        ),
+        pd.DataFrame(
+            {
+                "entity": entities,
+                "title": [f"Title {entity}" for entity in entities],
+                "description": "",
+                "mentions": counts.to_numpy(),
+            }
+        ),
+    )
 
 
 def rules(loss="contrastive", **changes):

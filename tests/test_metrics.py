@@ -94,6 +94,13 @@ def test_precision_is_0_where_nothing_is_called():
     assert (figures["precision"], figures["recall"], figures["f1"]) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_where_one_label_is_lacking_there_is_no_figure_that_needs_both(label):
+    figures = classification_metrics(np.array([0.9, 0.1, 0.6, 0.7]), np.full(4, label), 0.5)
+    assert set(figures) == {"accuracy", "precision", "recall", "f1"}
+    assert figures["accuracy"] == (3 / 4 if label else 1 / 4)
+
+
 def figures_by_counting(scores, labels, threshold):
     pairs = list(zip(scores.tolist(), labels.tolist(), strict=True))
     right = sum(label == 1 and score >= threshold for score, label in pairs)

@@ -127,6 +127,7 @@ def test_each_comment_says_which_stage_reads_the_parameter():
         ("pairs.negatives", 0, "1"),
         ("pairs.negatives", 21, "20"),
         ("pairs.seed", -1, "0"),
+        ("pairs.seed_protocol", "perhaps", "boolean"),
         ("model.name", "clip", "'siamese'"),
         ("model.attention", "self", "'none', 'base' or 'cross'"),
         ("model.width", 4, "8"),
@@ -145,6 +146,10 @@ def test_each_comment_says_which_stage_reads_the_parameter():
         ("train.weight_decay", -0.1, "0"),
         ("train.seeds", [], "at least 1 item"),
         ("train.seeds", 3, "list"),
+        ("evaluate.draws", 99, "100"),
+        ("evaluate.draws", 100_001, "100000"),
+        ("evaluate.emap_pairs", -1, "0"),
+        ("evaluate.emap_pairs", 2001, "2000"),
         ("runtime.device", "gpu", "cuda"),
         ("runtime.workers", 0, "1"),
         ("runtime.image_batch_size", 0, "1"),
@@ -172,6 +177,13 @@ def test_parameters_that_do_not_go_together_are_named(changes, section, facts, t
     (problem,) = problems_of(tmp_path, changes)
     assert problem.strip().startswith(f"{section}: ")
     assert all(fact in problem for fact in facts)
+
+
+def test_the_seed_protocol_is_for_task_pair_alone(tmp_path):
+    (problem,) = problems_of(tmp_path, {"task": "match", "pairs.seed_protocol": True})
+    assert "pairs.seed_protocol is true, so task must be pair" in problem
+    params = load(tmp_path, shipped_with({"task": "pair", "pairs.seed_protocol": True}))
+    assert params.pairs.seed_protocol
 
 
 def test_one_seed_among_several_that_is_wrong_is_named(tmp_path):

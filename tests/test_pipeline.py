@@ -28,6 +28,7 @@ SMALL = {
     "task": "match",
     "model": {"attention": "base", "width": 16, "heads": 2, "head_width": 4},
     "train": {"epochs": 2, "seeds": [0]},
+    "evaluate": {"draws": 100, "emap_pairs": 10},
     "runtime": {"device": "cpu", "image_batch_size": None},
 }
 
@@ -255,6 +256,39 @@ def test_earlier_variants_come_back_without_running(project: Project, cross_run:
     assert (back.status, back.ran) == (0, [])
 
 
+def test_what_is_measured_reruns_the_evaluation_alone(project: Project) -> None:
+    log = project.dvc("exp", "run", "--name", "measured", "-S", "evaluate.draws=200")
+    assert log.status == 0, log.text
+    assert log.ran == ["evaluate", "report"]
+    figures = project.figures("measured")
+    assert figures["test.auc"]["old"] == figures["test.auc"]["new"]
+    bounds = [figures[f"test.auc_{side}"] for side in ("low", "high")]
+    assert any(bound["old"] != bound["new"] for bound in bounds)
+
+
+def test_the_workspace_is_shown_as_tables(project: Project) -> None:
+    main, everything = (
+        project.python("-m", "mmsim.cli", "show", *options) for options in ((), ("--all",))
+    )
+    assert (main.status, everything.status) == (0, 0), main.text + everything.text
+    for figure in ("test.auc", "retrieval.image_to_text.chance.recall_at_10", "emap.gap_auc"):
+        assert f"\n{figure} " in main.text and f"\n{figure} " in everything.text
+    assert len(everything.text.splitlines()) > len(main.text.splitlines())
+
+
+def test_two_variants_are_compared_on_the_same_test_pairs(project: Project, cross_run: Log) -> None:
+    done = project.python("-m", "mmsim.cli", "compare", "HEAD", "cross", "--draws", "100")
+    assert done.status == 0, done.text
+    assert "auc" in done.text
+    assert not project.git("status", "--porcelain")
+    found = json.loads((project.folder / "reports/comparison.json").read_text())["comparisons"]
+    assert [(one["first"], one["other"]) for one in found] == [("HEAD", "cross")]
+    figures = project.figures("cross")["test.auc"]
+    assert found[0]["differences"]["auc"]["difference"] == pytest.approx(
+        figures["new"] - figures["old"]
+    )
+
+
 def test_how_the_work_is_done_reruns_nothing(project: Project) -> None:
     log = project.dvc("exp", "run", "-S", "runtime.image_batch_size=4")
     assert (log.status, log.ran, log.restored) == (0, [], [])
@@ -316,5 +350,5 @@ def test_plots_of_two_variants_open_without_a_network(project: Project, cross_ru
     assert done.status == 0, done.text
     page = (project.folder / "dvc_plots/index.html").read_text(encoding="utf-8")
     assert re.findall(r"""(?:src|href)\s*=\s*["']https?:[^"']*""", page) == []
-    assert page.count("vegaEmbed('#") == 5
+    assert page.count("vegaEmbed('#") == 6
     assert '"rev": "HEAD"' in page and '"rev": "cross"' in page

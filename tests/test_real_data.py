@@ -42,11 +42,18 @@ def test_cmyk_and_grey_photographs_are_read(photographs):
 
 def test_the_test_pool_of_the_photographs_has_128_own_captions(photographs):
     folder, _, _ = photographs
-    counts = write_pairs(
-        folder / "prepared", folder / "pairs", PairRules("match", 100, False, 1, 0)
-    )
+    rules = PairRules("match", 100, False, 1, 0, seed_protocol=False)
+    counts = write_pairs(folder / "prepared", folder / "pairs", rules)
     of_test = counts[counts["split"] == "test"].set_index("tier")["pairs"]
-    assert of_test.to_dict() == {"own_caption": 128, "random": 128}
+    # None of the 81 surface forms names two entities; 69 captions have a mention, hence a type.
+    assert of_test.to_dict() == {
+        "own_caption": 128,
+        "random": 128,
+        "lexical": 128,
+        "nearest_image": 128,
+        "same_type_topic": 69,
+    }
+    assert set(counts.loc[counts["split"] != "test", "tier"]) == {"own_caption", "random"}
 
 
 def test_wikidiverse_captions_without_images_are_prepared(tmp_path):

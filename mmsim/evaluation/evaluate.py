@@ -6,21 +6,73 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from mmsim.evaluation.ambiguity import ambiguity_rates, ambiguity_scores
+from mmsim.evaluation.baselines import MeanFeatures, PairData, Scores, baseline_scores
+from mmsim.evaluation.bootstrap import Resampling, decision_draws
+from mmsim.evaluation.calibration import calibration_figures, probabilities, reliability_points
 from mmsim.evaluation.curves import confusion_rows, precision_recall_points, roc_points
-from mmsim.evaluation.metrics import best_threshold, classification_metrics, over_seeds
-from mmsim.evaluation.retrieval import first_ranks, ranking_metrics
+from mmsim.evaluation.metrics import best_threshold
+from mmsim.evaluation.retrieval import Pool, retrieval_figures, retrieval_ranks
+from mmsim.evaluation.score import (
+    SeedScores,
+    entity_clusters,
+    projected_pairs,
+    retrieval_pool,
+    score_seed,
+)
+from mmsim.evaluation.slices import (
+    attribute_rows,
+    frequency_rows,
+    leaked_rows,
+    primary,
+    seen_rows,
+    tier_rows,
+)
+from mmsim.evaluation.summary import Decisions, Figures, summarize, with_interval
 from mmsim.models.siamese import Siamese
 from mmsim.training.memory import FeatureMemory, Pairs
-from mmsim.training.scoring import score_matrix, score_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PREDICTION_COLUMNS = ["pair", "label", "tier", "contrast", "entity"]
+PREDICTION_COLUMNS = [
+    "pair",
+    "label",
+    "tier",
+    "contrast",
+    "entity",
+    "form",
+    "query_image",
+    "query_text",
+    "candidate_image",
+    "candidate_text",
+]
+SLICE_PAIRS = 10
+"""Fewest pairs of a slice that is reported."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the heads are measured on.
+
+    Attributes
+    ----------
+    task : {"match", "pair"}
+    train, valid, test : Pairs
+    instances, images, texts, entities : DataFrame
+        The prepared tables.
+    """
+
+    task: str
+    train: Pairs
+    valid: Pairs
+    test: Pairs
+    instances: pd.DataFrame
+    images: pd.DataFrame
+    texts: pd.DataFrame
+    entities: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -32,111 +84,261 @@ class Evaluation:
     metrics : dict
         Nested, finite scalars only: what ``metrics.json`` holds.
     predictions : DataFrame
-        A row for each pair of valid and test and each seed: split, seed, pair, label, tier,
-        contrast, entity, score, called.
+        A row for each pair of valid and test and each seed: split, seed, the columns of
+        `PREDICTION_COLUMNS`, score, called.
+    ranks : DataFrame
+        A row for each direction, query and seed (task match): direction, query, cluster, seed,
+        rank.
+    forms : DataFrame
+        A row for each ambiguous surface form.
     curves : dict of str to DataFrame
-        ``roc``, ``precision_recall`` and ``confusion`` of the test pairs.
+        ``roc``, ``precision_recall``, ``confusion`` and ``reliability`` of the test pairs.
     """
 
     metrics: dict[str, Any]
     predictions: pd.DataFrame
+    ranks: pd.DataFrame
+    forms: pd.DataFrame
     curves: dict[str, pd.DataFrame]
 
 
 def evaluate(
-    models: dict[int, Siamese], memory: FeatureMemory, valid: Pairs, test: Pairs
+    models: dict[int, Siamese],
+    memory: FeatureMemory,
+    data: Data,
+    draws: int = 2000,
+    emap_pairs: int = 100,
 ) -> Evaluation:
-    """Score the validation and test pairs with the model of each seed.
-
-    The threshold of each seed comes from its validation scores. Figures are means over seeds,
-    with the standard deviation beside them.
+    """Score the validation and test pairs with the model of each seed, and report on them.
 
     Parameters
     ----------
     models : dict of int to Siamese
         Trained heads by seed, on the device of `memory`.
+    draws : int
+        Draws of the bootstrap behind each interval.
+    emap_pairs : int
+        Test pairs of the EMAP projection.
+    """
+    pool = retrieval_pool(data.test) if data.task == "match" else None
+    projected = projected_pairs(data.test, emap_pairs, data.task)
+    scores = {
+        seed: score_seed(model, memory, data.valid, data.test, pool, projected)
+        for seed, model in models.items()
+    }
+    baselines = baseline_scores(
+        PairData(
+            data.task,
+            data.train,
+            data.valid,
+            data.test,
+            data.texts.sort_values("text")["content"].tolist(),
+            data.images.sort_values("image")["group"].to_numpy(),
+        ),
+        MeanFeatures.of(memory),
+    )
+    found = report(scores, baselines, data, pool, projected, draws)
+    found.metrics["counts"]["parameters"] = sum(
+        value.numel() for value in next(iter(models.values())).parameters()
+    )
+    return found
+
+
+def report(
+    scores: dict[int, SeedScores],
+    baselines: dict[str, Scores],
+    data: Data,
+    pool: Pool | None,
+    projected: NDArray[np.int64],
+    draws: int,
+) -> Evaluation:
+    """Turn scores into figures; parameters as in `evaluate`.
+
+    The threshold of each seed comes from its validation scores. Figures are means over seeds,
+    with the standard deviation over them and the interval over entities beside them.
     """
     import pandas as pd
 
-    figures: dict[str, list[dict[str, float]]] = {}
-    rows, scores_of_test, called_of_test = [], [], []
-    for seed, model in models.items():
-        scores = {
-            "valid": score_pairs(model, memory, valid.rows),
-            "test": score_pairs(model, memory, test.rows),
-        }
-        threshold = best_threshold(scores["valid"], _labels(valid))
-        for split, pairs in (("valid", valid), ("test", test)):
-            found = classification_metrics(scores[split], _labels(pairs), threshold)
-            figures.setdefault(split, []).append(found)
-            columns = {"split": split, "seed": seed, "score": scores[split]}
-            rows.append(
-                pairs.table[PREDICTION_COLUMNS].assign(**columns, called=scores[split] >= threshold)
-            )
-        for tier, chosen in _contrasts(test).items():
-            found = classification_metrics(scores["test"][chosen], _labels(test)[chosen], threshold)
-            figures.setdefault(f"tiers.{tier}", []).append(found)
-        if model.config.task == "match":
-            for direction, found in _retrieval(model, memory, test).items():
-                figures.setdefault(f"retrieval.{direction}", []).append(found)
-        scores_of_test.append(scores["test"])
-        called_of_test.append(scores["test"] >= threshold)
+    seeds = list(scores.values())
+    valid = _decisions(np.array([s.valid for s in seeds]), data.valid, draws)
+    thresholds = np.array(
+        [best_threshold(row, valid.labels) for row in valid.scores], dtype=np.float64
+    )
+    valid = Decisions(valid.scores, valid.labels, thresholds, valid.resampling)
+    all_test = _decisions(np.array([s.test for s in seeds]), data.test, draws, thresholds)
+    main = primary(data.test.table)
+    test = all_test.of(main)
+    metrics: dict[str, Any] = {"test": summarize(test), "valid": summarize(valid)}
 
-    metrics: dict[str, Any] = {}
-    for key, found_by_seed in figures.items():
-        *parents, leaf = key.split(".")
-        place = metrics
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[leaf] = over_seeds(found_by_seed)
-    metrics["counts"] = {
-        "valid_pairs": len(valid),
-        "test_pairs": len(test),
-        "seeds": len(models),
-        "parameters": sum(value.numel() for value in next(iter(models.values())).parameters()),
+    metrics["tiers"] = _parts(all_test, tier_rows(data.test.table), 2)
+    metrics["baselines"] = _baselines(baselines, data, test, main)
+    metrics["controls"] = {
+        name: summarize(
+            Decisions(
+                np.array([s.controls[name] for s in seeds]),
+                test.labels,
+                thresholds,
+                test.resampling,
+            ),
+            ("accuracy", "auc"),
+        )
+        for name in seeds[0].controls
     }
-    if "retrieval" in metrics:
-        images, texts, _ = _pool(test)
-        metrics["retrieval"]["pool_images"] = len(images)
-        metrics["retrieval"]["pool_texts"] = len(texts)
-    labels = _labels(test)
+    if len(projected):
+        subset = np.zeros(len(data.test), dtype=bool)
+        subset[projected] = True
+        emap = np.array([s.emap for s in seeds])
+        metrics["emap"] = _emap(all_test.of(subset), emap)
+
+    metrics["slices"] = _parts(
+        all_test,
+        attribute_rows(data.test.table, data.instances)
+        | seen_rows(data.test.table, data.train.table)
+        | leaked_rows(data.test.table, data.train.table, data.images, data.texts)
+        | frequency_rows(data.test.table, data.instances),
+        SLICE_PAIRS,
+    )
+    titles = data.entities.sort_values("entity")["title"].tolist()
+    ambiguity, forms = ambiguity_scores(all_test, data.test.table, data.instances, titles)
+    metrics["ambiguity"] = ambiguity_rates(data.instances) | ambiguity
+
+    fitted = [
+        probabilities(v, valid.labels, t) for v, t in zip(valid.scores, test.scores, strict=True)
+    ]
+    chances = np.array([p for p, _ in fitted])
+    temperatures = [temperature for _, temperature in fitted]
+    metrics["calibration"] = calibration_figures(
+        chances, temperatures, test.labels, test.resampling
+    )
+    ranks = pd.DataFrame(columns=["direction", "query", "cluster", "seed", "rank"])
+    if pool is not None:
+        by_direction = retrieval_ranks([s.pool for s in seeds if s.pool is not None], pool)
+        metrics["retrieval"] = _nested(retrieval_figures(by_direction, pool, draws))
+        metrics["retrieval"] |= {"pool_images": len(pool.images), "pool_texts": len(pool.texts)}
+        ranks = _rank_rows(by_direction, pool, list(scores))
+    metrics["counts"] = {
+        "valid_pairs": len(data.valid),
+        "test_pairs": int(main.sum()),
+        "test_entities": test.resampling.count,
+        "seeds": len(seeds),
+    }
     return Evaluation(
         metrics,
-        pd.concat(rows, ignore_index=True),
+        _predictions(list(scores), data, valid, all_test),
+        ranks,
+        forms,
         {
-            "roc": roc_points(labels, scores_of_test),
-            "precision_recall": precision_recall_points(labels, scores_of_test),
-            "confusion": confusion_rows(labels, called_of_test),
+            "roc": roc_points(test.labels, list(test.scores)),
+            "precision_recall": precision_recall_points(test.labels, list(test.scores)),
+            "confusion": confusion_rows(test.labels, list(test.called)),
+            "reliability": reliability_points(chances, test.labels),
         },
     )
 
 
-def _labels(pairs: Pairs) -> NDArray[np.int64]:
-    return pairs.labels.numpy().astype(np.int64)
+def _decisions(
+    scores: NDArray[np.floating],
+    pairs: Pairs,
+    draws: int,
+    thresholds: NDArray[np.float64] | None = None,
+) -> Decisions:
+    labels = pairs.labels.numpy().astype(np.int64)
+    if thresholds is None:
+        thresholds = np.zeros(len(scores))
+    return Decisions(scores, labels, thresholds, Resampling(entity_clusters(pairs), draws))
 
 
-def _contrasts(pairs: Pairs) -> dict[str, NDArray[np.bool_]]:
-    """Each tier of positives with the negatives that have its marginals, where there are any."""
-    contrast, labels = pairs.table["contrast"].to_numpy(), _labels(pairs)
-    tiers = {str(tier): contrast == tier for tier in dict.fromkeys(contrast)}
-    return {tier: chosen for tier, chosen in tiers.items() if len(np.unique(labels[chosen])) == 2}
+def _parts(
+    decisions: Decisions, rows: dict[str, NDArray[np.bool_]], fewest: int
+) -> dict[str, Figures]:
+    """Return the figures of parts of the pairs that have both labels and enough pairs."""
+    found = {}
+    for name, chosen in rows.items():
+        part = decisions.of(chosen)
+        if part.has_both_labels and len(part.labels) >= fewest:
+            names = ("accuracy", "auc")
+            found[name] = {"pairs": len(part.labels)} | summarize(part, names)
+    return found
 
 
-def _pool(test: Pairs) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
-    """The images and captions of the own-caption test pairs, and which belong together."""
-    own = test.rows[torch.tensor((test.table["tier"] == "own_caption").to_numpy())]
-    images, image_positions = torch.unique(own[:, 0], return_inverse=True)
-    texts, text_positions = torch.unique(own[:, 3], return_inverse=True)
-    relevant = np.zeros((len(images), len(texts)), dtype=bool)
-    relevant[image_positions, text_positions] = True
-    return images, texts, relevant
+def _baselines(
+    baselines: dict[str, Scores],
+    data: Data,
+    test: Decisions,
+    main: NDArray[np.bool_],
+) -> dict[str, Figures]:
+    valid_labels = data.valid.labels.numpy().astype(np.int64)
+    found = {}
+    for name, (of_valid, of_test) in baselines.items():
+        threshold = np.array([best_threshold(of_valid, valid_labels)])
+        decided = Decisions(of_test[None, main], test.labels, threshold, test.resampling)
+        found[name] = summarize(decided)
+    return found
 
 
-def _retrieval(model: Siamese, memory: FeatureMemory, test: Pairs) -> dict[str, dict[str, float]]:
-    """Rank all captions of the test pool for each image, and all images for each caption."""
-    images, texts, relevant = _pool(test)
-    scores = score_matrix(model, memory, images, texts)
-    return {
-        "image_to_text": ranking_metrics(first_ranks(scores, relevant)),
-        "text_to_image": ranking_metrics(first_ranks(scores.T, relevant.T)),
-    }
+def _emap(full: Decisions, projected: NDArray[np.float64]) -> Figures:
+    """Return figures with and without interaction on the same pairs, and what it adds."""
+    without = Decisions(projected, full.labels, full.thresholds, full.resampling)
+    names = ("accuracy", "auc")
+    figures: Figures = {"pairs": len(full.labels)}
+    summaries = {"with_interaction": full, "without_interaction": without}
+    draws = {}
+    for part, decisions in summaries.items():
+        found = summarize(decisions, names)
+        figures |= {f"{part}_{key}": value for key, value in found.items()}
+        draws[part] = decision_draws(
+            decisions.scores, decisions.labels, decisions.called, decisions.resampling, names
+        )
+    for name in names:
+        gap = {name: figures[f"with_interaction_{name}"] - figures[f"without_interaction_{name}"]}
+        drawn = (draws["with_interaction"][name] - draws["without_interaction"][name]).mean(axis=0)
+        figures |= {
+            f"gap_{key}": value
+            for key, value in with_interval(name, gap, drawn, full.resampling.count).items()
+        }
+    return figures
+
+
+def _nested(figures: dict[str, Figures]) -> dict[str, Any]:
+    """Turn dotted names into nested dictionaries."""
+    nested: dict[str, Any] = {}
+    for key, found in figures.items():
+        place = nested
+        for name in key.split("."):
+            place = place.setdefault(name, {})
+        place.update(found)
+    return nested
+
+
+def _predictions(seeds: list[int], data: Data, valid: Decisions, test: Decisions) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = []
+    for split, pairs, decisions in (("valid", data.valid, valid), ("test", data.test, test)):
+        for seed, scores, called in zip(seeds, decisions.scores, decisions.called, strict=True):
+            columns = {"split": split, "seed": seed, "score": scores, "called": called}
+            rows.append(pairs.table[PREDICTION_COLUMNS].assign(**columns))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _rank_rows(ranks: dict[str, NDArray[np.float64]], pool: Pool, seeds: list[int]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = []
+    for direction in ("image_to_text", "text_to_image"):
+        backwards = direction == "text_to_image"
+        queries = pool.texts if backwards else pool.images
+        clusters = pool.text_clusters if backwards else pool.image_clusters
+        for seed, found in zip(seeds, ranks[direction], strict=True):
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "direction": direction,
+                        "query": queries,
+                        "cluster": clusters,
+                        "seed": seed,
+                        "rank": found,
+                    }
+                )
+            )
+    return pd.concat(rows, ignore_index=True)

@@ -7,6 +7,11 @@ from numpy.typing import NDArray
 
 Scores = NDArray[np.floating]
 Labels = NDArray[np.integer]
+Weights = NDArray[np.float64]
+"""Weight of each pair in each weighting, shape (weightings, pairs)."""
+
+DECISION_FIGURES = ("accuracy", "precision", "recall", "f1")
+FIGURES = (*DECISION_FIGURES, "auc", "average_precision")
 
 
 def best_threshold(scores: Scores, labels: Labels) -> float:
@@ -35,38 +40,102 @@ def best_threshold(scores: Scores, labels: Labels) -> float:
     return float((below + above) / 2)
 
 
-def classification_metrics(scores: Scores, labels: Labels, threshold: float) -> dict[str, float]:
-    """Return accuracy, precision, recall, f1, auc and average_precision.
+class WeightedDecisions:
+    """Figures of one model on pairs that are weighted in many ways at a time.
 
-    Precision is 0 where nothing is called a match. Computed by scikit-learn.
+    Equal to scikit-learn's with ``sample_weight``, but for hundreds of weightings in one pass.
 
     Parameters
     ----------
     scores : ndarray of float, shape (pairs,)
     labels : ndarray of 0 and 1, shape (pairs,)
-        Both must occur.
+    called : ndarray of bool, shape (pairs,)
+        Whether a pair is called a match.
+
+    Raises
+    ------
+    ValueError
+        If a score is not finite: it has no place in a ranking.
+    """
+
+    def __init__(self, scores: Scores, labels: Labels, called: NDArray[np.bool_]) -> None:
+        if not np.isfinite(scores).all():
+            raise ValueError("scores are not finite, so they cannot be ranked")
+        self._called = np.asarray(called, dtype=np.float64)
+        self._labels = np.asarray(labels, dtype=np.float64)
+        # From the highest score down; a run of equal scores is entered and left as a whole.
+        self._order = np.argsort(-np.asarray(scores), kind="stable")
+        ranked = np.asarray(scores)[self._order]
+        self._ranked_labels = self._labels[self._order]
+        breaks = np.flatnonzero(ranked[1:] != ranked[:-1])
+        self._ends = np.append(breaks, len(ranked) - 1)
+        self._has_ties = len(self._ends) < len(ranked)
+
+    def figures(
+        self, weights: Weights, names: tuple[str, ...] = FIGURES
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the figures `names` under each weighting, nan where there is none.
+
+        Parameters
+        ----------
+        weights : ndarray of float64, shape (weightings, pairs)
+
+        Returns
+        -------
+        dict of str to ndarray of float64, shape (weightings,)
+        """
+        positive = weights @ self._labels
+        total = weights.sum(axis=1)
+        called = weights @ self._called
+        hits = weights @ (self._called * self._labels)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = {
+                "accuracy": (total - positive - called + 2 * hits) / total,
+                "precision": np.where(called > 0, hits / called, 0.0),
+                "recall": hits / positive,
+                "f1": np.where(called + positive > 0, 2 * hits / (called + positive), 0.0),
+            }
+            if "auc" in names or "average_precision" in names:
+                ranked = weights[:, self._order]
+                steps = self._at_ends(ranked * self._ranked_labels)
+                hits_above = np.cumsum(steps, axis=1)
+                of_all = self._at_ends(ranked)
+                if "auc" in names:
+                    # A negative counts the positives above it, and half of those tied with it.
+                    won = np.einsum("ij,ij->i", of_all - steps, hits_above - steps / 2)
+                    found["auc"] = won / (positive * (total - positive))
+                if "average_precision" in names:
+                    called_above = np.cumsum(of_all, axis=1)
+                    precision = np.where(called_above > 0, hits_above / called_above, 0.0)
+                    found["average_precision"] = np.einsum("ij,ij->i", steps, precision) / positive
+        return {name: found[name] for name in names}
+
+    def _at_ends(self, ranked: Weights) -> Weights:
+        """Sum the weights of each run of equal scores."""
+        if not self._has_ties:
+            return ranked
+        starts = np.append(0, self._ends[:-1] + 1)
+        return np.asarray(np.add.reduceat(ranked, starts, axis=1))
+
+
+def classification_metrics(scores: Scores, labels: Labels, threshold: float) -> dict[str, float]:
+    """Return accuracy, precision, recall, f1, auc and average_precision.
+
+    Precision is 0 where nothing is called a match; auc and average_precision are left out where
+    only one label occurs.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (pairs,)
+    labels : ndarray of 0 and 1, shape (pairs,)
     threshold : float
         A score at or above it is called a match.
     """
-    from sklearn.metrics import (
-        accuracy_score,
-        average_precision_score,
-        precision_recall_fscore_support,
-        roc_auc_score,
-    )
-
-    called = scores >= threshold
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, called, average="binary", zero_division=0
-    )
-    return {
-        "accuracy": float(accuracy_score(labels, called)),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
-        "auc": float(roc_auc_score(labels, scores)),
-        "average_precision": float(average_precision_score(labels, scores)),
-    }
+    names = FIGURES if len(np.unique(labels)) == 2 else DECISION_FIGURES
+    decisions = WeightedDecisions(scores, labels, scores >= threshold)
+    found = decisions.figures(np.ones((1, len(labels))), names)
+    # Without positives there is no recall; it is 0 by convention.
+    return {name: float(np.nan_to_num(value[0])) for name, value in found.items()}
 
 
 def over_seeds(figures: list[dict[str, float]]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any
 from mmsim.data.release import SPLITS
 from mmsim.errors import UserError
 from mmsim.files import replacing_file
-from mmsim.paths import METRICS, PAIRS, PLOTS, PREPARED, TRAINING_CURVES
+from mmsim.paths import AMBIGUOUS_FORMS, METRICS, PAIRS, PLOTS, PREPARED, TRAINING_CURVES
 from mmsim.reporting.table import flatten
 
 STYLE = """
@@ -21,7 +21,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; marg
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
 th, td { text-align: right; padding: 0.2rem 0.8rem; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }
-td { white-space: nowrap; }
+td { white-space: pre; vertical-align: top; }
 .plots { display: flex; flex-wrap: wrap; gap: 1.5rem; }
 .note { color: #666; }
 """
@@ -34,6 +34,7 @@ FIGURES = {
     "auc": "AUC",
     "average_precision": "average precision",
 }
+SHORT = {"pairs": "pairs", "accuracy": "accuracy", "auc": "AUC"}
 RANKING = {
     "recall_at_1": "R@1",
     "recall_at_5": "R@5",
@@ -57,38 +58,13 @@ def write_page(path: Path, settings: dict[str, Any]) -> None:
     metrics = _read_json(METRICS)
     summary = _read_json(PAIRS / "summary.json")
     exclusions = _read_json(PREPARED / "exclusions.json")
-    counts = metrics["counts"]
-    seeds = f"{counts['seeds']} seed" + ("s" if counts["seeds"] > 1 else "")
     blocks = [
-        f"<h1>mmsim: {_text(settings['task'])}, attention {_text(settings['model']['attention'])}"
-        "</h1>",
-        f"<p>Means over {seeds}, ± standard deviation over them. {counts['test_pairs']:,} test "
-        f"pairs, threshold from {counts['valid_pairs']:,} validation pairs, "
-        f"{counts['parameters']:,} parameters.</p>",
-        "<h2>Decisions</h2>",
-        _figures_table(FIGURES, {name: metrics[name] for name in ("test", "valid")}),
-    ]
-    if settings["data"]["source"] == "sample":
-        blocks.insert(
-            1,
-            '<p class="note">The sample is drawn and its encoders are random: these figures show '
-            "that the pipeline runs, nothing else.</p>",
-        )
-    if len(metrics["tiers"]) > 1:
-        tiers = {_words(name): found for name, found in metrics["tiers"].items()}
-        blocks += ["<h2>Tiers of the test pairs</h2>", _figures_table(FIGURES, tiers)]
-    if "retrieval" in metrics:
-        found = metrics["retrieval"]
-        directions = ("image_to_text", "text_to_image")
-        blocks += [
-            "<h2>Retrieval</h2>",
-            f"<p>{found['pool_images']:,} images, {found['pool_texts']:,} captions of the test "
-            f"split; right is an image's own caption. By chance a query would find one of "
-            f"{found['pool_texts']:,} captions in the first ten with probability "
-            f"{min(1.0, 10 / found['pool_texts']):.3f}.</p>",
-            _figures_table(RANKING, {_words(name): found[name] for name in directions}),
-        ]
-    blocks += [
+        *_heading(metrics, settings),
+        *_decisions(metrics),
+        *_retrieval(metrics),
+        *_explanations(metrics),
+        *_parts_of_the_test(metrics),
+        *_ambiguity(metrics),
         "<h2>Curves</h2>",
         f'<div class="plots">{"".join(_plots())}</div>',
         "<h2>Pairs</h2>",
@@ -113,6 +89,120 @@ def write_page(path: Path, settings: dict[str, Any]) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
+def _heading(metrics: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    counts = metrics["counts"]
+    seeds = f"{counts['seeds']} seed" + ("s" if counts["seeds"] > 1 else "")
+    attention = settings["model"]["attention"]
+    blocks = [f"<h1>mmsim: {_text(settings['task'])}, attention {_text(attention)}</h1>"]
+    if settings["data"]["source"] == "sample":
+        blocks.append(
+            '<p class="note">The sample is drawn and its encoders are random: these figures show '
+            "that the pipeline runs, nothing else.</p>"
+        )
+    blocks.append(
+        f"<p>{counts['test_pairs']:,} test pairs of {counts['test_entities']:,} entities; "
+        f"threshold from {counts['valid_pairs']:,} validation pairs; "
+        f"{counts['parameters']:,} parameters. Means over {seeds}, ± standard deviation over "
+        "them. In brackets the 95 % interval of the mean over other entities: figures whose "
+        "intervals overlap may still differ, which <code>mmsim compare</code> tests.</p>"
+    )
+    return blocks
+
+
+def _decisions(metrics: dict[str, Any]) -> list[str]:
+    calibration = metrics["calibration"]
+    return [
+        "<h2>Decisions</h2>",
+        _figures_table(FIGURES, {name: metrics[name] for name in ("test", "valid")}),
+        f"<p>As a probability: Brier score {_cell(calibration, 'brier')} (0.25 is a constant "
+        f"one half), expected calibration error {_cell(calibration, 'ece')}.</p>",
+    ]
+
+
+def _retrieval(metrics: dict[str, Any]) -> list[str]:
+    if "retrieval" not in metrics:
+        return []
+    found = metrics["retrieval"]
+    rows = {}
+    for prefix, place in (("", found), ("own caption only: ", found["own_caption"])):
+        for direction in ("image_to_text", "text_to_image"):
+            rows[f"{prefix}{_words(direction)}"] = place[direction]
+            rows[f"{prefix}{_words(direction)}, by lot"] = place[direction]["chance"]
+    return [
+        "<h2>Retrieval</h2>",
+        f"<p>{found['pool_images']:,} images and {found['pool_texts']:,} captions of the test "
+        "split. Right is whatever shows an entity of the query; below, an image's own caption "
+        "alone.</p>",
+        _figures_table(RANKING, rows),
+    ]
+
+
+def _explanations(metrics: dict[str, Any]) -> list[str]:
+    blocks = [
+        "<h2>Simpler explanations</h2>",
+        "<p>What rules without attention score on the same pairs. If query only or candidate "
+        "only is above 0.5, one side betrays the label.</p>",
+        _figures_table(FIGURES, {_words(n): f for n, f in metrics["baselines"].items()}),
+        "<p>What is left of the head without its images, or with those of other pairs.</p>",
+        _figures_table(SHORT, {_words(n): f for n, f in metrics["controls"].items()}),
+    ]
+    if "emap" in metrics:
+        emap = metrics["emap"]
+        parts = ("with_interaction", "without_interaction", "gap")
+        rows = {
+            _words(part): {
+                key.removeprefix(f"{part}_"): value
+                for key, value in emap.items()
+                if key.startswith(f"{part}_")
+            }
+            for part in parts
+        }
+        blocks += [
+            "<h2>Does interaction matter?</h2>",
+            f"<p>The head's scores of {emap['pairs']:,} test pairs, and the same without what "
+            "only image and text together say (EMAP, Hessel and Lee 2020). A gap whose interval "
+            "holds 0 is no evidence of interaction.</p>",
+            _figures_table({"accuracy": "accuracy", "auc": "AUC"}, rows),
+        ]
+    return blocks
+
+
+def _parts_of_the_test(metrics: dict[str, Any]) -> list[str]:
+    blocks = []
+    if metrics["tiers"]:
+        tiers = {_words(name): found for name, found in metrics["tiers"].items()}
+        blocks += ["<h2>Tiers</h2>", _figures_table(SHORT, tiers)]
+    if metrics["slices"]:
+        slices = {_words(name): found for name, found in metrics["slices"].items()}
+        blocks += ["<h2>Slices of the test pairs</h2>", _figures_table(SHORT, slices)]
+    return blocks
+
+
+def _ambiguity(metrics: dict[str, Any]) -> list[str]:
+    found = metrics["ambiguity"]
+    sentence = (
+        f"Of {found['forms']:,} surface forms of the test split {found['ambiguous_forms']:,} name "
+        f"several entities ({found['form_rate']:.1%}; {found['mention_rate']:.1%} of mentions); "
+        f"{found['train_ambiguous_mentions']:,} mentions ({found['train_mention_rate']:.1%}) have "
+        f"a form that names another entity in training. "
+    )
+    if "told_apart" in found:
+        sentence += (
+            f"Of {found['pairs']:,} pairs of one form and different entities, the head tells "
+            f"apart {_cell(found, 'told_apart')}"
+        )
+        sentence += f", AUC {_cell(found, 'auc')}." if "auc" in found else "."
+    blocks = ["<h2>Ambiguous surface forms</h2>", f"<p>{sentence}</p>"]
+    with AMBIGUOUS_FORMS.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if rows:
+        names = ("form", "means", "mentions", "negatives", "positives", "accuracy", "auc")
+        for row in rows:
+            row["means"] = row["means"].replace("; ", "\n")
+        blocks.append(_table(names, [[row.get(name) or "" for name in names] for row in rows]))
+    return blocks
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -122,12 +212,19 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _figures_table(names: dict[str, str], rows: dict[str, dict[str, float]]) -> str:
-    def cell(found: dict[str, float], name: str) -> str:
-        spread = found.get(f"{name}_std")
-        return f"{found[name]:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
-
-    body = [(label, *(cell(found, name) for name in names)) for label, found in rows.items()]
+    names = {key: name for key, name in names.items() if any(key in f for f in rows.values())}
+    body = [(label, *(_cell(found, name) for name in names)) for label, found in rows.items()]
     return _table(("", *names.values()), body)
+
+
+def _cell(found: dict[str, float], name: str) -> str:
+    value, spread, low = (found.get(f"{name}{side}") for side in ("", "_std", "_low"))
+    if value is None:
+        return ""
+    if isinstance(value, int):
+        return f"{value:,}"
+    figure = f"{value:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
+    return figure if low is None else f"{figure}\n[{low:.3f}, {found[f'{name}_high']:.3f}]"
 
 
 def _exclusions(tally: dict[str, Any]) -> str:
@@ -145,12 +242,14 @@ def _exclusions(tally: dict[str, Any]) -> str:
 
 def _plots() -> list[str]:
     """Return the curves as SVG drawings."""
-    roc, precision_recall = PLOTS / "roc.csv", PLOTS / "precision_recall.csv"
+    names = ("roc", "precision_recall", "reliability")
+    roc, precision_recall, reliability = (PLOTS / f"{name}.csv" for name in names)
     return [
         _line_plot(TRAINING_CURVES, "epoch", "train_loss", "epoch", "training loss"),
         _line_plot(TRAINING_CURVES, "epoch", "valid_auc", "epoch", "validation AUC"),
         _line_plot(roc, "fpr", "tpr", "false positive rate", "true positive rate"),
         _line_plot(precision_recall, "recall", "precision", "recall", "precision"),
+        _line_plot(reliability, "predicted", "observed", "chance of a match", "share that match"),
     ]
 
 

@@ -1,27 +1,71 @@
-"""The metrics as a table that a person can read."""
+"""The metrics as tables that a person can read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+SIDE_FIGURES = ("_std", "_low", "_high")
 
 
 def metrics_table(metrics: dict[str, Any]) -> str:
-    """Return the figures of ``metrics.json`` as plain text, a row a figure.
+    """Return every figure of ``metrics.json`` as plain text, a row a figure.
 
-    Standard deviations over seeds stand behind their means.
+    Behind a figure stand its deviation over seeds and its interval, where it has them.
     """
     rows = list(flatten(metrics))
     values = dict(rows)
-    lines = []
-    for name, value in rows:
-        if name.endswith("_std"):
-            continue
-        figure = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-        spread = values.get(f"{name}_std")
-        lines.append((name, figure, "" if spread is None else f"± {spread:.4f}"))
-    width = max(len(name) for name, _, _ in lines)
+    lines = [_line(name, value, values) for name, value in rows if not name.endswith(SIDE_FIGURES)]
+    return columns([("figure", "value", "seeds", "95 % interval"), *lines])
+
+
+def summary_table(metrics: dict[str, Any]) -> str:
+    """Return the figures that answer the main questions, a row each."""
+    values = dict(flatten(metrics))
+    lines: list[tuple[str, ...]] = [("figure", "value", "seeds", "95 % interval")]
+    lines += [_line(name, values[name], values) for name in _main_figures(metrics, values)]
+    counts = metrics["counts"]
+    head = (
+        f"{counts['test_pairs']:,} test pairs of {counts['test_entities']:,} entities, "
+        f"{counts['seeds']} seeds; intervals over entities. All figures: mmsim show --all"
+    )
+    return f"{head}\n{columns(lines)}"
+
+
+def _main_figures(metrics: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
+    wanted = ["valid.auc", *(f"test.{name}" for name in ("accuracy", "f1", "auc"))]
+    wanted.append("test.average_precision")
+    for direction in ("image_to_text", "text_to_image"):
+        wanted += [f"retrieval.{direction}.{name}" for name in ("recall_at_1", "recall_at_10")]
+        wanted.append(f"retrieval.{direction}.chance.recall_at_10")
+    for section in ("baselines", "controls", "tiers"):
+        wanted += [f"{section}.{name}.auc" for name in metrics.get(section, {})]
+    wanted += [f"slices.{name}_entity.auc" for name in ("seen", "unseen")]
+    wanted += [f"emap.{part}_auc" for part in ("with_interaction", "without_interaction", "gap")]
+    wanted += ["ambiguity.told_apart", "ambiguity.auc", "calibration.brier", "calibration.ece"]
+    return (name for name in wanted if name in values)
+
+
+def _line(name: str, value: float, values: dict[str, Any]) -> tuple[str, str, str, str]:
+    figure = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+    spread, low, high = (values.get(f"{name}{side}") for side in SIDE_FIGURES)
+    return (
+        name,
+        figure,
+        "" if spread is None else f"± {spread:.4f}",
+        "" if low is None else f"[{low:.4f}, {high:.4f}]",
+    )
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells under one another, the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
-        f"{name.ljust(width)}  {figure:>10}  {spread}".rstrip() for name, figure, spread in lines
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
     )
 
 

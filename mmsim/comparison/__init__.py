@@ -1,0 +1,1 @@
+"""Differences between revisions, and whether they are more than chance."""

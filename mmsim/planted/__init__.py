@@ -1,0 +1,1 @@
+"""Worlds whose answer is known, to see whether the report finds it."""
