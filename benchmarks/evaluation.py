@@ -64,9 +64,10 @@ def make_pairs(
 def main(pairs: int, entities: int, seeds: int, draws: int, task: str, output: Path | None) -> None:
     """Time baselines and report on scored pairs."""
     rng = np.random.default_rng(0)
-    count = pairs
+    # In task match each positive is an image of its own: half as many test items as pairs.
+    count = 2 * pairs if task == "match" else pairs
     entity = rng.integers(0, entities, count)
-    split = rng.choice(["train", "valid", "test"], count, p=[0.4, 0.1, 0.5])
+    split = rng.choice(["train", "valid", "test"], count, p=[0.3, 0.2, 0.5])
     numbers = np.arange(count)
     drawn = {
         name: make_pairs(numbers[split == name], entity, size, task, rng)

@@ -14,6 +14,7 @@ from mmsim.evaluation.bootstrap import Resampling, decision_draws
 from mmsim.evaluation.calibration import calibration_figures, probabilities, reliability_points
 from mmsim.evaluation.curves import confusion_rows, precision_recall_points, roc_points
 from mmsim.evaluation.metrics import best_threshold
+from mmsim.evaluation.predictions import RANK_COLUMNS, prediction_rows, rank_rows
 from mmsim.evaluation.retrieval import Pool, retrieval_figures, retrieval_ranks
 from mmsim.evaluation.score import (
     SeedScores,
@@ -37,18 +38,6 @@ from mmsim.training.memory import FeatureMemory, Pairs
 if TYPE_CHECKING:
     import pandas as pd
 
-PREDICTION_COLUMNS = [
-    "pair",
-    "label",
-    "tier",
-    "contrast",
-    "entity",
-    "form",
-    "query_image",
-    "query_text",
-    "candidate_image",
-    "candidate_text",
-]
 SLICE_PAIRS = 10
 """Fewest pairs of a slice that is reported."""
 
@@ -85,7 +74,7 @@ class Evaluation:
         Nested, finite scalars only: what ``metrics.json`` holds.
     predictions : DataFrame
         A row for each pair of valid and test and each seed: split, seed, the columns of
-        `PREDICTION_COLUMNS`, score, called.
+        `mmsim.evaluation.predictions.PREDICTION_COLUMNS`, score, called.
     ranks : DataFrame
         A row for each direction, query and seed (task match): direction, query, cluster, seed,
         rank.
@@ -210,21 +199,22 @@ def report(
     metrics["calibration"] = calibration_figures(
         chances, temperatures, test.labels, test.resampling
     )
-    ranks = pd.DataFrame(columns=["direction", "query", "cluster", "seed", "rank"])
+    ranks = pd.DataFrame(columns=RANK_COLUMNS)
     if pool is not None:
         by_direction = retrieval_ranks([s.pool for s in seeds if s.pool is not None], pool)
         metrics["retrieval"] = _nested(retrieval_figures(by_direction, pool, draws))
         metrics["retrieval"] |= {"pool_images": len(pool.images), "pool_texts": len(pool.texts)}
-        ranks = _rank_rows(by_direction, pool, list(scores))
+        ranks = rank_rows(by_direction, pool, list(scores))
     metrics["counts"] = {
         "valid_pairs": len(data.valid),
         "test_pairs": int(main.sum()),
         "test_entities": test.resampling.count,
         "seeds": len(seeds),
     }
+    by_split = {"valid": (data.valid, valid), "test": (data.test, all_test)}
     return Evaluation(
         metrics,
-        _predictions(list(scores), data, valid, all_test),
+        prediction_rows(list(scores), by_split),
         ranks,
         forms,
         {
@@ -308,37 +298,3 @@ def _nested(figures: dict[str, Figures]) -> dict[str, Any]:
             place = place.setdefault(name, {})
         place.update(found)
     return nested
-
-
-def _predictions(seeds: list[int], data: Data, valid: Decisions, test: Decisions) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = []
-    for split, pairs, decisions in (("valid", data.valid, valid), ("test", data.test, test)):
-        for seed, scores, called in zip(seeds, decisions.scores, decisions.called, strict=True):
-            columns = {"split": split, "seed": seed, "score": scores, "called": called}
-            rows.append(pairs.table[PREDICTION_COLUMNS].assign(**columns))
-    return pd.concat(rows, ignore_index=True)
-
-
-def _rank_rows(ranks: dict[str, NDArray[np.float64]], pool: Pool, seeds: list[int]) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = []
-    for direction in ("image_to_text", "text_to_image"):
-        backwards = direction == "text_to_image"
-        queries = pool.texts if backwards else pool.images
-        clusters = pool.text_clusters if backwards else pool.image_clusters
-        for seed, found in zip(seeds, ranks[direction], strict=True):
-            rows.append(
-                pd.DataFrame(
-                    {
-                        "direction": direction,
-                        "query": queries,
-                        "cluster": clusters,
-                        "seed": seed,
-                        "rank": found,
-                    }
-                )
-            )
-    return pd.concat(rows, ignore_index=True)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Scores = NDArray[np.floating]
 Labels = NDArray[np.integer]
-Weights = NDArray[np.float64]
+Weights = NDArray[np.floating]
 """Weight of each pair in each weighting, shape (weightings, pairs)."""
 
 DECISION_FIGURES = ("accuracy", "precision", "recall", "f1")
@@ -73,21 +73,21 @@ class WeightedDecisions:
 
     def figures(
         self, weights: Weights, names: tuple[str, ...] = FIGURES
-    ) -> dict[str, NDArray[np.float64]]:
+    ) -> dict[str, NDArray[np.floating]]:
         """Return the figures `names` under each weighting, nan where there is none.
 
         Parameters
         ----------
-        weights : ndarray of float64, shape (weightings, pairs)
+        weights : ndarray of float32 or float64, shape (weightings, pairs)
 
         Returns
         -------
         dict of str to ndarray of float64, shape (weightings,)
         """
-        positive = weights @ self._labels
-        total = weights.sum(axis=1)
-        called = weights @ self._called
-        hits = weights @ (self._called * self._labels)
+        columns = np.stack([self._labels, self._called, self._called * self._labels], axis=1)
+        sums = (weights @ columns.astype(weights.dtype)).astype(np.float64)
+        positive, called, hits = sums.T
+        total = weights.sum(axis=1, dtype=np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             found = {
                 "accuracy": (total - positive - called + 2 * hits) / total,
@@ -97,20 +97,21 @@ class WeightedDecisions:
             }
             if "auc" in names or "average_precision" in names:
                 ranked = weights[:, self._order]
-                steps = self._at_ends(ranked * self._ranked_labels)
+                steps = self._by_run(ranked * self._ranked_labels.astype(ranked.dtype))
                 hits_above = np.cumsum(steps, axis=1)
-                of_all = self._at_ends(ranked)
+                of_runs = self._by_run(ranked)
                 if "auc" in names:
                     # A negative counts the positives above it, and half of those tied with it.
-                    won = np.einsum("ij,ij->i", of_all - steps, hits_above - steps / 2)
+                    won = np.einsum("ij,ij->i", of_runs - steps, hits_above - steps / 2)
                     found["auc"] = won / (positive * (total - positive))
                 if "average_precision" in names:
-                    called_above = np.cumsum(of_all, axis=1)
+                    called_above = np.cumsum(of_runs, axis=1)
                     precision = np.where(called_above > 0, hits_above / called_above, 0.0)
-                    found["average_precision"] = np.einsum("ij,ij->i", steps, precision) / positive
+                    won = np.einsum("ij,ij->i", steps, precision)
+                    found["average_precision"] = won / positive
         return {name: found[name] for name in names}
 
-    def _at_ends(self, ranked: Weights) -> Weights:
+    def _by_run(self, ranked: Weights) -> Weights:
         """Sum the weights of each run of equal scores."""
         if not self._has_ties:
             return ranked
