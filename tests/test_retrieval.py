@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import ATTENTIONS, data, head, memory, own_and_next, pairs, same_and_other
 
+from mmsim.evaluation.baselines import caption_tfidf
 from mmsim.evaluation.evaluate import evaluate
 from mmsim.evaluation.metrics import best_threshold, classification_metrics, over_seeds
 from mmsim.evaluation.retrieval import (
@@ -330,6 +331,26 @@ def test_hard_negatives_are_measured_with_the_positives_of_their_queries():
     assert (found["pairs"], found["accuracy"], found["auc"]) == pytest.approx(
         (4, expected["accuracy"], expected["auc"])
     )
+
+
+def test_the_tiers_of_pairs_show_what_word_overlap_scores_there():
+    train = same_and_other(8)
+    test = pairs(
+        np.concatenate([train.rows.numpy(), [[0, 0, 5, 5], [2, 2, 7, 7]]]),
+        [1] * 8 + [0] * 10,
+        {row: [row // 2] for row in range(16)},
+        ["same_entity"] * 8 + ["random"] * 8 + ["lexical"] * 2,
+        "same_entity",
+    )
+    given = data("pair", train, train, test)
+    captions = given.texts.sort_values("text")["content"].tolist()
+    _, overlap = caption_tfidf(captions, train.rows, train.rows, test.rows)
+    rows = [0, 1, 16, 17]
+    expected = classification_metrics(overlap[rows], np.array([1, 1, 0, 0]), 0.5)["auc"]
+    found = run({0: head(task="pair")}, memory(16, 16), given).metrics["tiers"]
+    assert found["lexical"]["caption_tfidf_auc"] == expected
+    of_matches = run({0: head()}, memory(24, 24), match_splits()).metrics["tiers"]
+    assert all("caption_tfidf_auc" not in tier for tier in of_matches.values())
 
 
 def test_a_tier_without_negatives_is_not_measured():

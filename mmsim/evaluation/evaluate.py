@@ -13,7 +13,7 @@ from mmsim.evaluation.baselines import MeanFeatures, PairData, Scores, baseline_
 from mmsim.evaluation.bootstrap import Resampling, decision_draws
 from mmsim.evaluation.calibration import calibration_figures, probabilities, reliability_points
 from mmsim.evaluation.curves import confusion_rows, precision_recall_points, roc_points
-from mmsim.evaluation.metrics import best_threshold
+from mmsim.evaluation.metrics import best_threshold, classification_metrics
 from mmsim.evaluation.predictions import RANK_COLUMNS, prediction_rows, rank_rows
 from mmsim.evaluation.retrieval import Pool, retrieval_figures, retrieval_ranks
 from mmsim.evaluation.score import (
@@ -159,7 +159,14 @@ def report(
     test = all_test.of(main)
     metrics: dict[str, Any] = {"test": summarize(test), "valid": summarize(valid)}
 
-    metrics["tiers"] = _parts(all_test, tier_rows(data.test.table), 2)
+    tiers = tier_rows(data.test.table)
+    metrics["tiers"] = _parts(all_test, tiers, 2)
+    if "caption_tfidf" in baselines:
+        overlap = baselines["caption_tfidf"][1]
+        for name, found in metrics["tiers"].items():
+            rows = tiers[name]
+            of_words = classification_metrics(overlap[rows], all_test.labels[rows], 0.0)
+            found["caption_tfidf_auc"] = of_words["auc"]
     metrics["baselines"] = _baselines(baselines, data, test, main)
     metrics["controls"] = {
         name: summarize(

@@ -34,7 +34,12 @@ FIGURES = {
     "auc": "AUC",
     "average_precision": "average precision",
 }
-SHORT = {"pairs": "pairs", "accuracy": "accuracy", "auc": "AUC"}
+SHORT = {
+    "pairs": "pairs",
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    "caption_tfidf_auc": "AUC of caption TF-IDF",
+}
 RANKING = {
     "recall_at_1": "R@1",
     "recall_at_5": "R@5",
