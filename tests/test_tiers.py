@@ -7,6 +7,7 @@ import pytest
 from captioned import items, table, traits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from mmsim.data.items import ItemTable
 from mmsim.data.pairs import PairRules, draw_pairs
@@ -188,14 +189,15 @@ def test_of_a_form_with_many_conflicts_as_many_pairs_are_kept_as_the_cap_says(ta
 
 
 def tfidf(captions):
-    """TF-IDF vectors by hand: logarithmic counts, smooth idf, length 1; words of two letters on."""
+    """TF-IDF vectors by hand: counts, smooth idf, length 1; words of two letters on, rare ones."""
     said = [Counter(re.findall(r"\w\w+", caption.lower())) for caption in captions]
     frequency = Counter(word for words in said for word in words)
     vectors = []
     for words in said:
         weights = {
-            word: (1 + math.log(count)) * (1 + math.log((1 + len(said)) / (1 + frequency[word])))
+            word: count * (1 + math.log((1 + len(said)) / (1 + frequency[word])))
             for word, count in words.items()
+            if word not in ENGLISH_STOP_WORDS
         }
         length = math.sqrt(sum(weight**2 for weight in weights.values()))
         vectors.append({word: weight / length for word, weight in weights.items()})
@@ -358,3 +360,9 @@ def test_one_item_or_items_of_one_entity_have_no_hard_negative(task):
         assert {tier: len(negatives.pairs) for tier, negatives in found.items()} == dict.fromkeys(
             TIERS, 0
         )
+
+
+def test_captions_of_stop_words_alone_have_lexical_negatives_too():
+    columns = {"world": items([{e} for e in range(4)]), "captions": ["the", "the a", "of", "?"]}
+    _, found = drawn_tiers(columns, "match")
+    assert dict(found["lexical"].pairs.tolist())[0] == 1

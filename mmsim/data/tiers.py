@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from mmsim.data.items import Items, Traits
 from mmsim.data.positives import mix
+from mmsim.data.words import fit_words
 
 Pair = tuple[int, int]
 Distances = Callable[[int, int], NDArray[np.float64]]
@@ -155,11 +156,7 @@ def _conflicts(items: Items, rules: _Rules, positions: list[int]) -> Iterator[tu
 
 
 def _lexical(traits: Traits, task: str) -> Distances:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+|[^\w\s]").fit_transform(
-        traits.captions
-    )
+    words = fit_words(traits.captions).transform(traits.captions)
 
     def distance(query: int, positive: int) -> NDArray[np.float64]:
         similarity = (words @ words[query].T).toarray()[:, 0]

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmsim.data.words import fit_words
 from mmsim.training.memory import FeatureMemory, Pairs
 
 COMPONENTS = 64
@@ -130,11 +131,8 @@ def caption_tfidf(
         Row numbers in the order of `mmsim.training.memory.ROW_COLUMNS`; words and their
         frequencies are those of the training captions.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
     known = (captions[row] for row in train[:, [1, 3]].unique().tolist())
-    vectorizer = TfidfVectorizer(stop_words="english").fit(known)
-    words = vectorizer.transform(captions)
+    words = fit_words(known).transform(captions)
 
     def cosine(rows: torch.Tensor) -> NDArray[np.float64]:
         common = words[rows[:, 1].numpy()].multiply(words[rows[:, 3].numpy()])
