@@ -13,19 +13,14 @@ from pathlib import Path
 
 import click
 import numpy as np
-import torch
 
-from mmsim.comparison.paired import difference
-from mmsim.evaluation.bootstrap import Resampling, decision_draws
-from mmsim.evaluation.metrics import best_threshold, classification_metrics
+from mmsim.comparison.compare import FIGURES, differences, measure
+from mmsim.evaluation.bootstrap import Resampling
+from mmsim.evaluation.predictions import decide
 from mmsim.files import write_json
-from mmsim.models.siamese import SiameseConfig
-from mmsim.planted.check import RULES
+from mmsim.planted.check import heads as planted_heads
 from mmsim.planted.worlds import make_world
-from mmsim.training.loop import train_head
 from mmsim.training.scoring import score_pairs
-
-FIGURES = ("accuracy", "f1", "auc", "average_precision")
 
 
 @click.command()
@@ -47,64 +42,28 @@ def main(
 ) -> None:
     """Measure the false-positive rate of the primary test."""
     world = make_world("both", 0, {"train": 300, "valid": 100, "test": pool})
-    train, valid, test = (world.pairs[split] for split in ("train", "valid", "test"))
-    config = SiameseConfig(
-        "pair", "none", world.memory.image_dim, world.memory.text_dim, 32, 2, 8, 0.0
-    )
-    statistics = world.memory.statistics(train.rows)
-    valid_labels = valid.labels.numpy().astype(np.int64)
-    scores, called = [], []
-    for seed in range(heads):
-        head = train_head(
-            config,
-            RULES,
-            world.memory,
-            statistics,
-            train,
-            valid,
-            seed,
-            torch.float32,
-            lambda epoch: None,
-        )
-        threshold = best_threshold(score_pairs(head.model, world.memory, valid.rows), valid_labels)
-        scores.append(score_pairs(head.model, world.memory, test.rows))
-        called.append(scores[-1] >= threshold)
-        click.echo(f"head {seed + 1} of {heads}", err=True)
-    of_seed, calls = np.array(scores), np.array(called)
-    labels = test.labels.numpy().astype(np.int64)
+    valid, test = world.pairs["valid"], world.pairs["test"]
+    of_valid, of_test = [], []
+    for number, head in enumerate(planted_heads(world, "none", range(heads)), start=1):
+        of_valid.append(score_pairs(head, world.memory, valid.rows))
+        of_test.append(score_pairs(head, world.memory, test.rows))
+        click.echo(f"head {number} of {heads}", err=True)
+    _, decided = decide(valid, test, of_valid, of_test, draws)
     entity = test.table["entity"].to_numpy()
     rng = np.random.default_rng(0)
     found: dict[str, list[float]] = {name: [] for name in FIGURES}
     for _ in range(comparisons):
         seeds = rng.permutation(heads)
-        sides = seeds[:group], seeds[group : 2 * group]
         rows = np.isin(entity, rng.choice(np.unique(entity), entities, replace=False))
         resampling = Resampling(entity[rows], draws, seed=int(rng.integers(2**31)))
-        points, drawn = [], []
-        for side in sides:
-            by_seed = [
-                classification_metrics(of_seed[s][rows], labels[rows], 0.0)
-                | {
-                    name: value
-                    for name, value in classification_metrics(
-                        calls[s][rows].astype(float), labels[rows], 0.5
-                    ).items()
-                    if name in ("accuracy", "f1")
-                }
-                for s in side
-            ]
-            points.append({name: np.array([f[name] for f in by_seed]) for name in FIGURES})
-            drawn.append(
-                decision_draws(
-                    of_seed[side][:, rows], labels[rows], calls[side][:, rows], resampling, FIGURES
-                )
-            )
-        for name in FIGURES:
-            result = difference(
-                points[0][name], points[1][name], drawn[0][name], drawn[1][name], resampling.count
-            )
+        scores, called, labels = decided.scores[:, rows], decided.called[:, rows], decided.labels
+        sides = [
+            measure(scores[side], called[side], labels[rows], resampling)
+            for side in (seeds[:group], seeds[group : 2 * group])
+        ]
+        for name, result in differences(*sides).items():
             found[name].append(result.p)
-    auc = [classification_metrics(s, labels, 0.0)["auc"] for s in of_seed]
+    auc = [figures["auc"] for figures in decided.figures()]
     click.echo(
         f"AUC of the {heads} heads on the whole pool: {np.mean(auc):.4f} ± {np.std(auc):.4f}"
     )

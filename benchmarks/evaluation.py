@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmsim.evaluation.baselines import MeanFeatures, PairData, baseline_scores
+from mmsim.evaluation.baselines import MeanFeatures, baseline_scores
 from mmsim.evaluation.evaluate import Data, report
-from mmsim.evaluation.score import SeedScores, projected_pairs, retrieval_pool
+from mmsim.evaluation.retrieval import retrieval_pool
+from mmsim.evaluation.score import SeedScores, projected_pairs
+from mmsim.evaluation.slices import primary
 from mmsim.files import write_json
 from mmsim.training.memory import ROW_COLUMNS, Pairs
 
@@ -95,20 +97,20 @@ def main(pairs: int, entities: int, seeds: int, draws: int, task: str, output: P
         pd.DataFrame({"text": numbers, "group": numbers, "content": captions}),
         pd.DataFrame({"entity": range(entities), "title": [f"E {e}" for e in range(entities)]}),
     )
-    pool = retrieval_pool(data.test) if task == "match" else None
+    pool = retrieval_pool(data.test.table) if task == "match" else None
     projected = projected_pairs(data.test, 100, task)
     labels = {name: found.labels.numpy() for name, found in drawn.items()}
-    primary = (data.test.table["tier"] != "same_form").to_numpy()
+    main_pairs = int(primary(data.test.table).sum())
     scores = {
         seed: SeedScores(
             valid=(labels["valid"] + rng.normal(size=len(labels["valid"]))).astype(np.float32),
             test=(labels["test"] + rng.normal(size=pairs)).astype(np.float32),
             controls={
-                name: rng.normal(size=int(primary.sum())).astype(np.float32)
+                name: rng.normal(size=main_pairs).astype(np.float32)
                 for name in ("blank_image", "shuffled_image")
             },
             emap=rng.normal(size=len(projected)),
-            pool=None if pool is None else rng.normal(size=pool.own.shape).astype(np.float32),
+            pool=rng.normal(size=(0, 0) if pool is None else pool.own.shape).astype(np.float32),
         )
         for seed in range(seeds)
     }
@@ -117,10 +119,7 @@ def main(pairs: int, entities: int, seeds: int, draws: int, task: str, output: P
         rng.normal(size=(count, 768)).astype(np.float32),
     )
     started = time.perf_counter()
-    groups = numbers
-    baselines = baseline_scores(
-        PairData(task, data.train, data.valid, data.test, captions, groups), features
-    )
+    baselines = baseline_scores(data, features)
     middle = time.perf_counter()
     found = report(scores, baselines, data, pool, projected, draws)
     ended = time.perf_counter()

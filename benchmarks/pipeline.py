@@ -8,7 +8,6 @@ seeds drawn at random, which DVC's run cache cannot know; the workspace is left 
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 import subprocess
@@ -16,6 +15,8 @@ import time
 from pathlib import Path
 
 import click
+
+from mmsim.files import write_json
 
 
 def seconds(*command: str) -> float:
@@ -52,7 +53,7 @@ def main(rounds: int, variant: str, output: Path | None) -> None:
     for name, value in figures.items():
         print(f"{value:8.2f} s  {name}")
     if output:
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(output, figures)
 
 
 if __name__ == "__main__":

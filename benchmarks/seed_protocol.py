@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmsim.data.items import load_items
-from mmsim.data.pairs import PairRules, draw_pairs
+from mmsim.data.items import ItemTable, load_items
+from mmsim.data.negatives import identity
+from mmsim.data.pairs import PairRules, _rows, draw_pairs
+from mmsim.data.positives import same_entity
 from mmsim.data.prepare import prepare
 from mmsim.data.seed_protocol import seed_pairs
 from mmsim.data.tables import IMAGES, INSTANCES, TEXTS, write_table
@@ -110,7 +112,8 @@ def main(release: Path, repeats: int, draws: int, output: Path | None) -> None:
     rules = PairRules("pair", CAP, False, 1, 0, False)
     ours = {split: draw_pairs(table, split, rules) for split in ("train", "valid")}
     found["ours"] = measure(*ours.values(), captions, draws)
-    found["ours, lexical tier"] = measure(ours["train"], lexical_tier(table, ours), captions, draws)
+    lexical = lexical_tier(table, ours["valid"])
+    found["ours, lexical tier"] = measure(ours["train"], lexical, captions, draws)
     names = ("accuracy", "f1", "auc")
     rows = [("protocol", "valid pairs", *names, "query entity", "candidate entity")]
     for protocol, figures in found.items():
@@ -125,36 +128,14 @@ def main(release: Path, repeats: int, draws: int, output: Path | None) -> None:
         write_json(output, found)
 
 
-def lexical_tier(table, ours: dict[str, pd.DataFrame]) -> pd.DataFrame:  # type: ignore[no-untyped-def]
+def lexical_tier(table: ItemTable, valid: pd.DataFrame) -> pd.DataFrame:
     """Return the validation positives with negatives of the lexical tier in place of the random."""
-    valid = ours["valid"]
-    positives = valid[valid["label"] == 1]
-    items, traits = table.splits["valid"], table.traits["valid"]
-    place = {
-        key: i for i, key in enumerate(zip(items.image.tolist(), items.text.tolist(), strict=True))
-    }
-    pairs = np.array(
-        [
-            (place[row.query_image, row.query_text], place[row.candidate_image, row.candidate_text])
-            for row in positives.itertuples()
-        ]
-    )
-    taken = {(min(pair), max(pair)) for pair in pairs.tolist()}
-    hard = hard_negatives(items, traits, pairs, taken, CAP, "pair")["lexical"].pairs
-    query, candidate = hard[:, 0], hard[:, 1]
-    negatives = pd.DataFrame(
-        {
-            "label": 0,
-            "entity": [min(items.gold[i]) for i in query],
-            "query_image": items.image[query],
-            "query_text": items.text[query],
-            "candidate_image": items.image[candidate],
-            "candidate_text": items.text[candidate],
-            "query_gold": [sorted(items.gold[i]) for i in query],
-            "candidate_gold": [sorted(items.gold[i]) for i in candidate],
-        }
-    )
-    return pd.concat([positives, negatives], ignore_index=True)
+    items = table.splits["valid"]
+    positives = same_entity(items, table.entity_keys, CAP)
+    taken = {identity(*pair, ordered=False) for pair in positives}
+    tiers = hard_negatives(items, table.traits["valid"], np.array(positives), taken, CAP, "pair")
+    negatives = _rows(items, tiers["lexical"].pairs, 0, "lexical", "same_entity")
+    return pd.concat([valid[valid["label"] == 1], negatives], ignore_index=True)
 
 
 if __name__ == "__main__":

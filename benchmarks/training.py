@@ -10,7 +10,6 @@ draws them (each query with its positive and one negative). Both alternate in on
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -22,8 +21,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from mmsim.files import write_json
 from mmsim.models.siamese import Siamese, SiameseConfig
-from mmsim.training.loop import TrainingRules, batch_loss, batches
+from mmsim.training.fit import TrainingRules
+from mmsim.training.loop import batch_loss, batches
 from mmsim.training.losses import Contrastive
 from mmsim.training.memory import FeatureMemory, Pairs
 
@@ -146,7 +147,7 @@ def main(rounds: int, tokens: int, batch_size: int, output: Path | None) -> None
             f"{figures[name]['times_cheaper']:7.1f} times cheaper (least {min(ratios):.1f})"
         )
     if output:
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(output, figures)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from mmsim.catalogue import CATALOGUE, NOTHING
 from mmsim.errors import UserError
 from mmsim.paths import PARAMS
 
@@ -27,6 +28,7 @@ class DataParams(Section):
     source: Literal["sample", "wikidiverse", "folder"]
     folder: str | None
     images: Literal["archive", "urls"]
+    entity_images: bool
     sample_captions: Annotated[int, Field(ge=60, le=100_000)]
     sample_entities: Annotated[int, Field(ge=10, le=10_000)]
     sample_seed: Annotated[int, Field(ge=0)]
@@ -68,9 +70,11 @@ class PairsParams(Section):
 class ModelParams(Section):
     """The head over cached features."""
 
-    name: Literal["siamese"]
+    name: Literal["siamese", "dedup", "mimic", "m3el", "dwe"]
     attention: Literal["none", "base", "cross"]
+    without: str
     width: Annotated[int, Field(ge=8, le=4096)]
+    unit_width: Annotated[int, Field(ge=8, le=4096)]
     heads: Annotated[int, Field(ge=1, le=64)]
     head_width: Annotated[int, Field(ge=1, le=512)]
     dropout: Annotated[float, Field(ge=0, le=0.95)]
@@ -79,6 +83,15 @@ class ModelParams(Section):
     def _heads_divide_width(self) -> ModelParams:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _part_is_known(self) -> ModelParams:
+        allowed = [NOTHING, *CATALOGUE[self.name].parts]
+        if self.without not in allowed:
+            raise ValueError(
+                f"without is {self.without!r}; {self.name} allows {', '.join(allowed)}"
+            )
         return self
 
 
@@ -100,6 +113,14 @@ class TrainParams(Section):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {self.seeds} repeat a seed")
         return self
+
+
+class LinkParams(Section):
+    """Task link: what heads read of a text, training candidates, the scoring of the pool."""
+
+    max_tokens: Annotated[int, Field(ge=8, le=512)]
+    candidates: Annotated[int, Field(ge=0, le=1000)]
+    rerank: AtLeastOne
 
 
 class EvaluateParams(Section):
@@ -138,8 +159,9 @@ class Params(Section):
     data: DataParams
     image: ImageParams
     text: TextParams
-    task: Literal["match", "pair"]
+    task: Literal["match", "pair", "link"]
     pairs: PairsParams
+    link: LinkParams
     model: ModelParams
     train: TrainParams
     evaluate: EvaluateParams
@@ -149,6 +171,18 @@ class Params(Section):
     def _seed_protocol_pairs(self) -> Params:
         if self.pairs.seed_protocol and self.task != "pair":
             raise ValueError("pairs.seed_protocol is true, so task must be pair")
+        return self
+
+    @model_validator(mode="after")
+    def _head_is_for_the_task(self) -> Params:
+        allowed = [name for name, head in CATALOGUE.items() if self.task in head.tasks]
+        if self.model.name not in allowed:
+            raise ValueError(
+                f"model.name is {self.model.name!r}, which is not for task {self.task}; "
+                f"allowed are {', '.join(allowed)}"
+            )
+        if self.task == "link" and self.evaluate.folds:
+            raise ValueError("evaluate.folds is for the tasks match and pair; set it to 0 for link")
         return self
 
 

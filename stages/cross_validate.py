@@ -32,8 +32,7 @@ def main() -> None:
     from mmsim.data.pairs import PairRules
     from mmsim.device import resolve_device, resolve_precision
     from mmsim.evaluation.cross_validation import cross_validate
-    from mmsim.models.siamese import SiameseConfig
-    from mmsim.training.loop import TrainingRules
+    from mmsim.training.configure import pair_config, training_rules
     from mmsim.training.memory import FeatureMemory
 
     device = resolve_device(params.runtime.device)
@@ -45,13 +44,8 @@ def main() -> None:
     )
     found = cross_validate(
         fold_pairs(load_items(PREPARED), params.evaluate.folds, rules),
-        SiameseConfig(
-            task=params.task,
-            image_dim=memory.image_dim,
-            text_dim=memory.text_dim,
-            **params.model.model_dump(exclude={"name"}),
-        ),
-        TrainingRules(**params.train.model_dump(exclude={"seeds"})),
+        pair_config(params, memory),
+        training_rules(params),
         memory,
         params.train.seeds,
         resolve_precision(params.runtime.precision, device),

@@ -6,11 +6,8 @@ from mmsim.paths import (
     AMBIGUOUS_FORMS,
     IMAGE_FEATURES,
     METRICS,
-    MODELS,
-    PAIRS,
     PLOTS,
     PREDICTIONS,
-    PREPARED,
     RANKS,
     TEXT_FEATURES,
 )
@@ -21,36 +18,17 @@ def main() -> None:
     """Run the stage."""
     params = load_params()
 
-    from mmsim.data.tables import ENTITIES, IMAGES, INSTANCES, TEXTS, read_table, write_table
+    from mmsim.data.tables import write_table
     from mmsim.device import resolve_device
-    from mmsim.evaluation.evaluate import Data, evaluate
+    from mmsim.evaluation.measure import measure_links, measure_pairs
     from mmsim.files import replacing_file, replacing_folder, write_json
-    from mmsim.models.checkpoint import from_pretrained
     from mmsim.reporting.table import summary_table
-    from mmsim.training.memory import FeatureMemory, Pairs
-    from mmsim.training.train import seed_folder
+    from mmsim.training.memory import FeatureMemory
 
     device = resolve_device(params.runtime.device)
     memory = FeatureMemory.load(IMAGE_FEATURES, TEXT_FEATURES, device)
-    models = {
-        seed: from_pretrained(seed_folder(MODELS, seed)).to(device) for seed in params.train.seeds
-    }
-    found = evaluate(
-        models,
-        memory,
-        Data(
-            params.task,
-            Pairs.load(PAIRS / "train.parquet", memory),
-            Pairs.load(PAIRS / "valid.parquet", memory),
-            Pairs.load(PAIRS / "test.parquet", memory),
-            read_table(PREPARED / INSTANCES),
-            read_table(PREPARED / IMAGES),
-            read_table(PREPARED / TEXTS),
-            read_table(PREPARED / ENTITIES),
-        ),
-        draws=params.evaluate.draws,
-        emap_pairs=params.evaluate.emap_pairs,
-    )
+    measure = measure_links if params.task == "link" else measure_pairs
+    found = measure(params, memory)
     write_table(PREDICTIONS, found.predictions)
     write_table(RANKS, found.ranks)
     with replacing_file(AMBIGUOUS_FORMS) as path:

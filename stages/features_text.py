@@ -1,10 +1,10 @@
-"""Encode each unique text once: data/prepared/texts.parquet to data/features/text.zarr."""
+"""Encode each unique text once: data/pairs/texts.parquet to data/features/text.zarr."""
 
 from __future__ import annotations
 
 from mmsim.errors import exit_on_user_error
 from mmsim.params import load_params
-from mmsim.paths import PREPARED, TEXT_FEATURES
+from mmsim.paths import PAIRS, TEXT_FEATURES
 
 
 @exit_on_user_error
@@ -17,7 +17,7 @@ def main() -> None:
     from mmsim.features.weights import resolve_weights
 
     done = extract_texts(
-        texts=read_table(PREPARED / TEXTS),
+        texts=read_table(PAIRS / TEXTS),
         destination=TEXT_FEATURES,
         params=params.text,
         weights=resolve_weights(params.text.weights, params.data.source),

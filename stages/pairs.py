@@ -1,4 +1,4 @@
-"""Stage pairs: versioned positive and negative pairs from the prepared tables."""
+"""Stage pairs: versioned pairs, or mentions with their candidates, from the prepared tables."""
 
 from mmsim.errors import exit_on_user_error
 from mmsim.params import load_params
@@ -10,15 +10,18 @@ def main() -> None:
     """Run the stage."""
     params = load_params()
 
+    if params.task == "link":
+        from mmsim.data.mentions import write_mentions
+
+        print(write_mentions(PREPARED, PAIRS).to_string(index=False))
+        return
+
     from mmsim.data.pairs import PairRules, write_pairs
 
     rules = PairRules(
         task=params.task,
         max_pairs_per_entity=params.data.max_pairs_per_entity,
-        same_entity=params.pairs.same_entity,
-        negatives=params.pairs.negatives,
-        seed=params.pairs.seed,
-        seed_protocol=params.pairs.seed_protocol,
+        **params.pairs.model_dump(),
     )
     print(write_pairs(PREPARED, PAIRS, rules).to_string(index=False))
 

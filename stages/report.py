@@ -20,6 +20,7 @@ def main() -> None:
             "text": params.text.model_dump(),
             "task": params.task,
             "pairs": params.pairs.model_dump(),
+            "link": params.link.model_dump(),
             "model": params.model.model_dump(),
             "train": params.train.model_dump(),
         },

@@ -11,29 +11,20 @@ def main() -> None:
     params = load_params()
 
     from mmsim.device import resolve_device, resolve_precision
-    from mmsim.models.siamese import SiameseConfig
-    from mmsim.training.loop import TrainingRules
-    from mmsim.training.memory import FeatureMemory, Pairs
+    from mmsim.training.configure import pair_trainer
+    from mmsim.training.configure_link import link_trainer
+    from mmsim.training.memory import FeatureMemory
     from mmsim.training.train import train_seeds
 
     device = resolve_device(params.runtime.device)
+    precision = resolve_precision(params.runtime.precision, device)
     memory = FeatureMemory.load(IMAGE_FEATURES, TEXT_FEATURES, device)
-    train_seeds(
-        SiameseConfig(
-            task=params.task,
-            image_dim=memory.image_dim,
-            text_dim=memory.text_dim,
-            **params.model.model_dump(exclude={"name"}),
-        ),
-        TrainingRules(**params.train.model_dump(exclude={"seeds"})),
-        memory,
-        Pairs.load(PAIRS / "train.parquet", memory),
-        Pairs.load(PAIRS / "valid.parquet", memory),
-        params.train.seeds,
-        resolve_precision(params.runtime.precision, device),
-        MODELS,
-        TRAINING_CURVES,
-    )
+    if params.task == "link":
+        linker = link_trainer(params, memory, PAIRS, precision)
+        train_seeds(linker, params.train.seeds, "MRR", MODELS, TRAINING_CURVES)
+    else:
+        trainer = pair_trainer(params, memory, PAIRS, precision)
+        train_seeds(trainer, params.train.seeds, "AUC", MODELS, TRAINING_CURVES)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from mmsim.evaluation.evaluate import Data
 from mmsim.models.batch import PairBatch, Sequences
 from mmsim.models.siamese import Siamese, SiameseConfig
-from mmsim.training.loop import TrainingRules
+from mmsim.training.fit import TrainingRules
 from mmsim.training.memory import ROW_COLUMNS, FeatureMemory, Pairs
 
 ATTENTIONS = ["none", "base", "cross"]

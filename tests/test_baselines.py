@@ -1,7 +1,9 @@
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -10,10 +12,10 @@ from synthetic import memory
 from mmsim.evaluation.baselines import (
     ROWS_AT_A_TIME,
     MeanFeatures,
-    PairData,
     baseline_scores,
     caption_tfidf,
 )
+from mmsim.evaluation.evaluate import Data
 from mmsim.training.memory import Pairs
 
 ENTITIES = 60
@@ -49,12 +51,15 @@ def vectors(shared, rng, dim=8, noise=0.5):
 
 
 def data(task="pair", pairs=even_pairs, captions=None, groups=None):
-    count = 6 * ENTITIES
-    return PairData(
+    numbers = np.arange(6 * ENTITIES)
+    captions = captions or [f"item number{i}" for i in numbers]
+    return Data(
         task,
         *(pairs(split) for split in range(3)),
-        captions or [f"item number{i}" for i in range(count)],
-        np.arange(count) if groups is None else groups,
+        instances=None,
+        images=pd.DataFrame({"image": numbers, "group": numbers if groups is None else groups}),
+        texts=pd.DataFrame({"text": numbers, "content": captions}),
+        entities=None,
     )
 
 
@@ -75,7 +80,8 @@ def test_the_baselines_of_each_task_have_these_names_and_a_score_for_each_pair()
     given = data()
     found = baseline_scores(given, features())
     one_side = {"majority", "query_only", "candidate_only"}
-    both = {"caption_tfidf", "frozen_cosine", "same_image", "text_only", "image_only"}
+    cosines = {"caption_tfidf", "frozen_cosine", "logistic_cosines"}
+    both = cosines | {"same_image", "text_only", "image_only"}
     assert set(found) == one_side | both
     assert set(baseline_scores(data("match"), features())) == one_side
     for of_valid, of_test in found.values():
@@ -176,14 +182,7 @@ def test_few_training_items_with_wide_features_are_enough_for_a_strong_signal(en
 
 def test_regressions_learn_from_training_pairs_and_not_from_those_they_score():
     given = data()
-    changed = PairData(
-        given.task,
-        given.train,
-        given.valid,
-        Pairs(given.test.rows, 1 - given.test.labels, None),
-        given.captions,
-        given.image_groups,
-    )
+    changed = replace(given, test=Pairs(given.test.rows, 1 - given.test.labels, None))
     made = features(text=True)
     for name, (_, of_test) in baseline_scores(changed, made).items():
         assert (of_test == baseline_scores(given, made)[name][1]).all()
@@ -209,6 +208,34 @@ def test_the_frozen_cosine_takes_off_what_all_training_items_have_in_common():
     moved = MeanFeatures(made.image + 50, made.text * np.float32(20) - 9)
     expected = baseline_scores(data(), made)["frozen_cosine"][1]
     assert baseline_scores(data(), moved)["frozen_cosine"][1] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_logistic_cosines_are_weighed_as_the_training_pairs_say():
+    # Of one entity, images are alike and captions opposite: the mean of the cosines says nothing.
+    made = features()
+    made.image[1::2] = made.image[::2]
+    made.text[1::2] = 0.7 - made.text[::2]
+    found = aucs(data(), made)
+    assert found["frozen_cosine"] < 0.7
+    assert found["logistic_cosines"] > 0.99
+
+
+@pytest.mark.parametrize(("text", "image"), [(True, False), (False, True)])
+def test_a_modality_that_tells_nothing_has_little_weight_among_the_logistic_cosines(text, image):
+    found = aucs(data(), features(text=text, image=image))
+    assert found["logistic_cosines"] > found["frozen_cosine"]
+
+
+def test_the_logistic_cosines_see_no_more_than_the_two_cosines():
+    given, made = data(), features(text=True, image=True)
+    # A multiple of a vector about the centre of the training items has the same cosines.
+    items = items_of(2)
+    farther = MeanFeatures(made.image.copy(), made.text.copy())
+    for values in (farther.image, farther.text):
+        centre = values[: 2 * ENTITIES].mean(0)
+        values[items] = centre + 3 * (values[items] - centre)
+    expected, found = (baseline_scores(given, f)["logistic_cosines"][1] for f in (made, farther))
+    assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_same_image_tells_near_identical_images_and_nothing_else():

@@ -15,10 +15,11 @@ from statsmodels.stats.multitest import multipletests
 
 from mmsim.comparison.compare import FIGURES, RANKING, compare
 from mmsim.comparison.paired import delong, difference, mcnemar, randomisation
-from mmsim.comparison.revisions import PAIR_COLUMNS, Revision
+from mmsim.comparison.revisions import Revision
 from mmsim.comparison.text import comparison_text
 from mmsim.errors import UserError
 from mmsim.evaluation.bootstrap import Resampling, mean_draws
+from mmsim.evaluation.predictions import PREDICTION_COLUMNS
 
 PAIRS = 160
 DIRECTIONS = ("image_to_text", "text_to_image")
@@ -37,6 +38,7 @@ def pair_table(count=PAIRS):
             "tier": np.where(hard, "same_form", np.where(label == 1, "own_caption", "random")),
             "contrast": "own_caption",
             "entity": np.where(entity % 7 == 0, -1, entity),
+            "form": "",
             "query_image": numbers // 2,
             "query_text": numbers // 2,
             "candidate_image": (numbers * 3) % count,
@@ -118,7 +120,7 @@ def test_it_is_the_main_pairs_that_are_compared(three):
     revisions, found = three
     main = revisions[0].pairs
     main = main[main["tier"] != "same_form"]
-    assert found[0].pairs == len(main) == 144
+    assert found[0].count == len(main) == 144
     # Pairs without an entity go together if they have one query.
     clusters = np.where(main["entity"] >= 0, main["entity"], -2 - main["query_image"])
     assert found[0].clusters == len(set(clusters))
@@ -259,13 +261,15 @@ def test_revisions_of_other_numbers_of_pairs_are_refused_by_both_names():
     assert "120" in str(refused.value)
 
 
-@pytest.mark.parametrize("column", PAIR_COLUMNS)
+@pytest.mark.parametrize("column", PREDICTION_COLUMNS)
 def test_revisions_of_pairs_that_differ_anywhere_are_refused(column):
     other = revision("other")
     changed = other.predictions.copy()
-    value = {"label": 1, "tier": "lexical", "contrast": "same_entity"}.get(column, 12345)
+    value = {"label": 1, "tier": "lexical", "contrast": "same_entity", "form": "turkey"}.get(
+        column, 12345
+    )
     changed.loc[changed["pair"] == 8, column] = value
-    with pytest.raises(UserError, match=r"main and other .*\(1 of 160 test pairs differ"):
+    with pytest.raises(UserError, match=r"main and other .*\(1 of 160 test rows differ"):
         compare([revision("main"), dataclasses.replace(other, predictions=changed)], draws=10)
 
 

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from mmsim.data.download.wikidiverse import (
     ENTITY_DESCRIPTIONS,
+    ENTITY_IMAGE_LIST,
     IMAGES,
     MENTIONS,
     PASSAGES,
@@ -112,6 +113,17 @@ def test_images_may_come_from_their_own_addresses_instead(server, downloads, raw
     fetch_release(raw, "urls", 2, server.url("download"), sleep=lambda _: None)
     assert (raw / "wikinewsImgs" / image_file_name(url)).read_bytes() == b"jpeg"
     assert not [request for request in server.requests if IMAGES.drive_id in request.path]
+
+
+def test_the_list_of_entities_images_comes_only_when_asked_for(server, downloads, raw):
+    serve_texts(server, "https://example.org/a.jpg")
+    server.drive_file(IMAGES.drive_id, content=tarred({"0123.jpg": b"jpeg"}))
+    lines = b"entity@@@@imgs\nA@@@@https://example.org/1.jpg[AND]https://example.org/2.jpg\n"
+    server.drive_file(ENTITY_IMAGE_LIST.drive_id, content=lines)
+    fetch_release(raw, "archive", 2, server.url("download"), lambda _: None)
+    assert "wikipedia_entity2imgs.tsv" not in contents(raw)
+    fetch_release(raw, "archive", 2, server.url("download"), lambda _: None, entity_images=True)
+    assert contents(raw)["wikipedia_entity2imgs.tsv"] == lines
 
 
 @pytest.mark.parametrize("prefix", ["", "wikidiverse/", "a/b/c/"])
@@ -240,7 +252,7 @@ def test_descriptions_may_be_packed(server, downloads, raw):
 
 def test_descriptions_of_another_form_are_refused(server, downloads, raw):
     server.drive_file(ENTITY_DESCRIPTIONS.drive_id, content=b"A\tText.\n")
-    with pytest.raises(UserError, match="entity@@@@description"):
+    with pytest.raises(UserError, match="separated by @@@@"):
         get(server, ENTITY_DESCRIPTIONS, raw)
 
 

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from mmsim.catalogue import CATALOGUE, NOTHING
 from mmsim.errors import UserError
 from mmsim.params import Params, load_params
 
@@ -122,13 +123,17 @@ def test_each_comment_says_which_stage_reads_the_parameter():
         ("text.weights", "frozen", "'auto', 'random' or 'pretrained'"),
         ("text.max_length", 7, "8"),
         ("text.max_length", 513, "512"),
-        ("task", "link", "'match' or 'pair'"),
+        ("task", "rank", "'match', 'pair' or 'link'"),
+        ("data.entity_images", "urls", "boolean"),
+        ("link.candidates", -1, "0"),
+        ("link.rerank", 0, "1"),
         ("pairs.same_entity", "perhaps", "boolean"),
         ("pairs.negatives", 0, "1"),
         ("pairs.negatives", 21, "20"),
         ("pairs.seed", -1, "0"),
         ("pairs.seed_protocol", "perhaps", "boolean"),
-        ("model.name", "clip", "'siamese'"),
+        ("model.name", "clip", "'siamese', 'dedup', 'mimic', 'm3el' or 'dwe'"),
+        ("model.unit_width", 4, "8"),
         ("model.attention", "self", "'none', 'base' or 'cross'"),
         ("model.width", 4, "8"),
         ("model.heads", 0, "1"),
@@ -257,3 +262,43 @@ def test_without_a_number_of_workers_there_is_one_for_each_core_and_no_more_than
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert params.runtime.worker_count == expected
     assert load(tmp_path, shipped_with({"runtime.workers": 3})).runtime.worker_count == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({"model.without": "text"}, "siamese allows nothing"),
+        (
+            {"task": "pair", "model.name": "dedup", "model.without": "cross"},
+            "dedup allows nothing, image, text, cosine_losses",
+        ),
+        ({"model.name": "m3el"}, "not for task match; allowed are siamese"),
+        ({"task": "pair", "model.name": "dwe"}, "allowed are siamese, dedup"),
+        ({"task": "link", "model.name": "dedup"}, "allowed are siamese, mimic, m3el, dwe"),
+        ({"task": "link", "evaluate.folds": 5}, "evaluate.folds"),
+    ],
+)
+def test_a_head_goes_with_its_tasks_and_its_own_parts(tmp_path, changes, allowed):
+    (problem,) = problems_of(tmp_path, changes)
+    assert allowed in problem
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "part"),
+    [
+        (task, name, part)
+        for name, head in CATALOGUE.items()
+        for task in head.tasks
+        for part in (NOTHING, *head.parts)
+    ],
+)
+def test_every_head_task_and_part_of_the_catalogue_is_allowed(tmp_path, task, name, part):
+    changes = {"task": task, "model.name": name, "model.without": part}
+    assert load(tmp_path, shipped_with(changes)).model.without == part
+
+
+def test_the_shipped_comment_names_every_part_that_can_be_left_out():
+    comment = comments_above_keys()["model.without"]
+    for name, head in CATALOGUE.items():
+        if head.parts:
+            assert f"{name}: {', '.join(head.parts)}." in comment.replace("# ", "")

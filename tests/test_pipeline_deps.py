@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parent.parent
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 PACKAGES = ("mmsim", "stages")
 # As the head of dvc.yaml says: they cannot change a result.
-NO_DEPENDENCY = {"params", "paths", "errors", "files", "progress", "device"}
+NO_DEPENDENCY = {"params", "catalogue", "paths", "errors", "files", "progress", "device"}
 SECTIONS: dict[str, type[BaseModel]] = {
     name: field.annotation
     for name, field in Params.model_fields.items()
@@ -99,13 +99,7 @@ def attribute_of(node: ast.AST, name: str) -> str | None:
 
 def parameters_read(stage: str) -> set[str]:
     """Parameters that the script reads, and the functions it hands a whole section to."""
-    found = set()
-    for node in run_time_nodes(tree_of(script(stage))):
-        read = attribute_of(node, "params")
-        if read is None or read in SECTIONS:
-            continue  # a section by itself: what is read of it stands elsewhere
-        section, _, field = read.partition(".")
-        found |= leaves([section if field == "model_dump" else read])
+    found = read_of_params(tree_of(script(stage)), "params")
     for file in closure(script(stage)):
         for function in ast.walk(tree_of(file)):
             if isinstance(function, ast.FunctionDef):
@@ -113,11 +107,37 @@ def parameters_read(stage: str) -> set[str]:
     return {key for key in found if not key.startswith("runtime.")}
 
 
+def read_of_params(tree: ast.AST, name: str) -> set[str]:
+    """Parameters read from `name`, which holds all of them."""
+    found = set()
+    # A section may have a short name of its own: model = params.model.
+    aliases = {
+        node.targets[0].id: section
+        for node in run_time_nodes(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and (section := attribute_of(node.value, name)) in SECTIONS
+    }
+    for node in run_time_nodes(tree):
+        reads = [attribute_of(node, name)]
+        for alias, section in aliases.items():
+            field = attribute_of(node, alias)
+            reads.append(field and f"{section}.{field}")
+        for read in reads:
+            if read is None or read in SECTIONS:
+                continue  # a section by itself: what is read of it stands elsewhere
+            section, _, field = read.partition(".")
+            found |= leaves([section if field == "model_dump" else read])
+    return found
+
+
 def read_of_sections(function: ast.FunctionDef) -> set[str]:
     """Parameters read from arguments that are typed as sections, such as DataParams."""
     found = set()
     for argument in function.args.args + function.args.kwonlyargs:
         kind = ast.unparse(argument.annotation) if argument.annotation else ""
+        if kind == Params.__name__:
+            found |= read_of_params(function, argument.arg)
         section = SECTION_OF_TYPE.get(kind)
         if section is None:
             continue

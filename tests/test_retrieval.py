@@ -16,9 +16,9 @@ from mmsim.evaluation.retrieval import (
     chance_level,
     first_ranks,
     ranking_values,
+    retrieval_pool,
     retrieval_ranks,
 )
-from mmsim.evaluation.score import retrieval_pool
 from mmsim.training.scoring import score_matrix, score_pairs
 
 # Few levels of score, so that ties are common; each query's first candidate may be made relevant.
@@ -216,6 +216,8 @@ def test_the_metrics_of_pairs_have_no_retrieval():
 def test_without_pairs_for_it_the_projection_is_left_out():
     metrics = run(heads(), memory(24, 24), match_splits(), emap_pairs=0).metrics
     assert set(metrics) == (SECTIONS | {"retrieval"}) - {"emap"}
+    metrics = run(heads(task="pair"), memory(16, 16), pair_splits(), emap_pairs=0).metrics
+    assert set(metrics) == SECTIONS - {"emap"}
 
 
 @pytest.mark.parametrize("task", ["match", "pair"])
@@ -382,7 +384,7 @@ RELEVANT = np.array([[1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]], dtype=bool)
 
 
 def test_the_pool_knows_own_captions_and_those_that_share_an_entity():
-    pool = retrieval_pool(several_captions())
+    pool = retrieval_pool(several_captions().table)
     assert (pool.images.tolist(), pool.texts.tolist()) == ([0, 2, 3], [0, 1, 2, 3])
     assert (pool.own == OWN).all()
     assert (pool.relevant == RELEVANT).all()
@@ -396,7 +398,7 @@ def test_captions_without_an_entity_are_right_for_their_own_image_alone():
     rows = [[number] * 4 for number in range(3)]
     test = pairs(rows, [1, 1, 1], gold={number: [] for number in range(3)})
     test.table["entity"] = -1
-    pool = retrieval_pool(test)
+    pool = retrieval_pool(test.table)
     assert (pool.relevant == np.eye(3, dtype=bool)).all()
     assert len(set(pool.image_clusters)) == len(set(pool.text_clusters)) == 3
 
@@ -422,7 +424,7 @@ def test_ranks_hold_each_query_of_each_direction_for_each_seed():
     models, features = heads(), memory(16, 16)
     splits = with_test(several_captions())
     found = run(models, features, splits).ranks
-    pool = retrieval_pool(splits.test)
+    pool = retrieval_pool(splits.test.table)
     images, texts = torch.from_numpy(pool.images), torch.from_numpy(pool.texts)
     scores = [score_matrix(model, features, images, texts) for model in models.values()]
     expected = retrieval_ranks(scores, pool)

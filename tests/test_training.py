@@ -22,10 +22,10 @@ from synthetic import (
 )
 
 from mmsim.errors import UserError
-from mmsim.models.checkpoint import from_pretrained
+from mmsim.models.checkpoint import from_pretrained, seed_folder
 from mmsim.training.loop import batches, shared, train_head
 from mmsim.training.scoring import BATCH_PAIRS, BLOCK_ITEMS, score_matrix, score_pairs
-from mmsim.training.train import seed_folder, train_seeds
+from mmsim.training.train import train_seeds
 
 
 def train(attention="base", loss="contrastive", task="match", seed=0, data=None, valid=None, **how):
@@ -142,8 +142,8 @@ def test_each_reason_to_exclude_a_candidate_suffices():
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_a_head_can_learn_sixteen_pairs_by_heart(attention, loss):
     trained = train(attention, loss, epochs=25, patience=25, batch_size=16, learning_rate=2e-2)
-    assert max(epoch.valid_auc for epoch in trained.history) == 1
-    assert trained.history[-1].train_loss < trained.history[0].train_loss
+    assert max(epoch.validation for epoch in trained.history.epochs) == 1
+    assert trained.history.epochs[-1].train_loss < trained.history.epochs[0].train_loss
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
@@ -151,7 +151,7 @@ def test_so_it_can_captioned_images_that_show_one_entity(attention):
     trained = train(
         attention, task="pair", epochs=25, patience=25, batch_size=16, learning_rate=2e-2
     )
-    assert max(epoch.valid_auc for epoch in trained.history) == 1
+    assert max(epoch.validation for epoch in trained.history.epochs) == 1
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
@@ -160,7 +160,7 @@ def test_the_seed_decides_the_weights(attention):
     weights = [trained.model.state_dict() for trained in (first, again, other)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not torch.equal(weights[0]["image.mean.weight"], weights[2]["image.mean.weight"])
-    without_time = [[dataclasses.astuple(e)[:3] for e in t.history] for t in (first, again)]
+    without_time = [[dataclasses.astuple(e)[:3] for e in t.history.epochs] for t in (first, again)]
     assert without_time[0] == without_time[1]
 
 
@@ -169,9 +169,9 @@ def test_the_best_epoch_is_kept_not_the_last():
     # The better the head learns, the worse it does where all labels are the other way round.
     reversed_labels = pairs(data.rows, [int(1 - label) for label in data.labels])
     trained = train(data=data, valid=reversed_labels, epochs=40, patience=4)
-    aucs = [epoch.valid_auc for epoch in trained.history]
-    assert trained.best_epoch == 1 + aucs.index(max(aucs))
-    assert len(aucs) == trained.best_epoch + 4 < 40
+    aucs = [epoch.validation for epoch in trained.history.epochs]
+    assert trained.history.best_epoch == 1 + aucs.index(max(aucs))
+    assert len(aucs) == trained.history.best_epoch + 4 < 40
     assert aucs[-1] < max(aucs)
     scores = score_pairs(trained.model, memory(16, 16), data.rows)
     assert roc_auc_score(reversed_labels.labels, scores) == max(aucs)
@@ -244,9 +244,7 @@ def test_a_batch_points_at_the_features_of_its_rows(task):
 def test_a_head_for_each_seed_is_written_with_the_figures_of_its_training(tmp_path):
     data, features = own_and_next(8), memory(16, 16)
     models, curves = tmp_path / "models", tmp_path / "training.csv"
-    train_seeds(
-        config(), rules(epochs=2), features, data, data, [3, 5], torch.float32, models, curves
-    )
+    train_seeds(lambda seed, report: train(seed=seed, epochs=2), [3, 5], "AUC", models, curves)
     assert sorted(folder.name for folder in models.iterdir()) == ["seed_3", "seed_5"]
     histories = []
     for seed in (3, 5):
@@ -255,10 +253,10 @@ def test_a_head_for_each_seed_is_written_with_the_figures_of_its_training(tmp_pa
         scores = score_pairs(loaded, features, data.rows)
         assert (scores == score_pairs(expected.model, features, data.rows)).all()
         history = json.loads((seed_folder(models, seed) / "history.json").read_text())
-        assert history["best_epoch"] == expected.best_epoch
+        assert history["best_epoch"] == expected.history.best_epoch
         histories.append(history["epochs"])
     table = pd.read_csv(curves)
     assert table["epoch"].tolist() == [1, 2]
-    for name in ("train_loss", "valid_auc"):
+    for name in ("train_loss", "validation"):
         means = [np.mean([epochs[i][name] for epochs in histories]) for i in range(2)]
         np.testing.assert_allclose(table[name], means)

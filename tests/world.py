@@ -41,3 +41,31 @@ def write_image(root: Path, name: str, seed: int, size: tuple[int, int] = (64, 4
     path = folder / f"{hashlib.md5(f'{name}.png'.encode()).hexdigest()}.png"
     Image.fromarray(blocks).resize(size, Image.Resampling.BICUBIC).save(path)
     return path
+
+
+def write_mentions(root: Path, **splits: list) -> Path:
+    """Mention-level files; each record is (sentence, image, surface, title or None, candidates)."""
+    (root / "wikidiverse_w_cands").mkdir(parents=True, exist_ok=True)
+    for split, records in splits.items():
+        rows = []
+        for sentence, image, surface, title, candidates in records:
+            _, kind, start, end, url = mention(sentence, surface, title)
+            listed = [name.replace(" ", "_") for name in candidates]
+            rows.append(
+                [
+                    sentence,
+                    image_url(image),
+                    surface,
+                    kind,
+                    [],
+                    [],
+                    url,
+                    listed,
+                    "topic",
+                    start,
+                    end,
+                ]
+            )
+        path = root / "wikidiverse_w_cands" / f"{split}_w_10cands.json"
+        path.write_text(json.dumps(rows))
+    return root

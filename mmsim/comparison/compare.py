@@ -1,8 +1,9 @@
-"""The comparison of several revisions with the first, on the same test pairs."""
+"""The comparison of several revisions with the first, on the same test pairs or mentions."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,18 @@ from numpy.typing import NDArray
 from mmsim.comparison.paired import Difference, delong, difference, mcnemar, randomisation
 from mmsim.comparison.revisions import Revision, require_same_pairs
 from mmsim.evaluation.bootstrap import Resampling, decision_draws, mean_draws
-from mmsim.evaluation.metrics import classification_metrics
+from mmsim.evaluation.linking.ranks import rank_values
+from mmsim.evaluation.metrics import WeightedDecisions
+from mmsim.evaluation.predictions import entity_clusters
 from mmsim.evaluation.retrieval import ranking_values
 from mmsim.evaluation.slices import primary
 
 FIGURES = ("accuracy", "f1", "auc", "average_precision")
 RANKING = ("recall_at_1", "recall_at_10", "mrr")
+LINKING = ("hits_at_1", "hits_at_5", "mrr")
+
+HEADLINES = {"pairs": ("auc", "AUC"), "mentions": ("candidates.mrr", "MRR of protocol candidates")}
+"""By what was compared: the figure of the verdict, and its name."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +37,25 @@ class Comparison:
         Names of the revisions.
     seeds : (int, int)
         Number of seeds of each.
-    pairs, clusters : int
-        Test pairs, and the entities that the bootstrap draws.
+    unit : {"pairs", "mentions"}
+        What was compared.
+    count, clusters : int
+        Test pairs or mentions, and the entities that the bootstrap draws.
     differences : dict of str to Difference
         By figure: other less first.
     adjusted : dict of str to float
         p by figure after Holm's correction over all figures of all revisions compared.
     secondary : dict of str to float
-        p of ``mcnemar`` (majority of the seeds' calls), ``delong`` (mean rank of the seeds'
-        scores) and ``randomisation`` of the reciprocal rank in each direction.
+        p of ``mcnemar`` (majority of the seeds' calls, or of their first places), ``delong``
+        (mean rank of the seeds' scores; pairs) and ``randomisation`` of the reciprocal rank in
+        each direction or protocol.
     """
 
     first: str
     other: str
     seeds: tuple[int, int]
-    pairs: int
+    unit: str
+    count: int
     clusters: int
     differences: dict[str, Difference]
     adjusted: dict[str, float]
@@ -56,22 +67,21 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A figure by seed, by seed and draw, and the number of clusters that were drawn."""
+
+    points: NDArray[np.float64]
+    draws: NDArray[np.float64]
+    clusters: int
+
+
+@dataclass(frozen=True)
 class _Table:
     """Scores and calls by seed, shape (seeds, pairs), and ranks by direction."""
 
     scores: NDArray[np.float64]
     called: NDArray[np.bool_]
     ranks: dict[str, NDArray[np.float64]]
-    seeds: int
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Each figure by seed, by seed and draw, and the number of clusters that were drawn."""
-
-    points: dict[str, NDArray[np.float64]]
-    draws: dict[str, NDArray[np.float64]]
-    clusters: dict[str, int]
 
 
 def compare(revisions: list[Revision], draws: int = 2000) -> list[Comparison]:
@@ -85,87 +95,123 @@ def compare(revisions: list[Revision], draws: int = 2000) -> list[Comparison]:
     first = revisions[0]
     for other in revisions[1:]:
         require_same_pairs(first, other)
+    queries = {
+        str(direction): Resampling(rows["cluster"][rows["seed"] == rows["seed"].iloc[0]], draws)
+        for direction, rows in first.ranks.groupby("direction", sort=False)
+    }
+    if first.links:
+        return _compare_links(revisions, queries)
     main = primary(first.pairs)
     pairs = first.pairs[main]
     labels = pairs["label"].to_numpy().astype(np.int64)
-    entity, image = pairs["entity"].to_numpy(), pairs["query_image"].to_numpy()
-    resampling = Resampling(np.where(entity >= 0, entity, -2 - image), draws)
+    resampling = Resampling(entity_clusters(pairs), draws)
     tables = [_table(revision, main) for revision in revisions]
-    found = [_figures(table, labels, resampling, first, draws) for table in tables]
-    differences = [_differences(found[0], other) for other in found[1:]]
-    adjusted = _holm(differences)
+    measured = [
+        measure(t.scores, t.called, labels, resampling)
+        | _measure_ranks(t.ranks, queries, ranking_values, RANKING)
+        for t in tables
+    ]
+    secondary = [_secondary(tables[0], table, labels, queries) for table in tables[1:]]
+    return _comparisons(revisions, "pairs", len(pairs), resampling, measured, secondary)
+
+
+def _compare_links(revisions: list[Revision], queries: dict[str, Resampling]) -> list[Comparison]:
+    """Compare what linking heads make of the same test mentions."""
+    ranks = [_ranks(revision) for revision in revisions]
+    measured = [_measure_ranks(found, queries, rank_values, LINKING) for found in ranks]
+    first_places = [(found["candidates"] <= 1).mean(axis=0) > 0.5 for found in ranks]
+    secondary = [
+        {"mcnemar": mcnemar(first_places[0], places)} | _randomisations(ranks[0], found, queries)
+        for found, places in zip(ranks[1:], first_places[1:], strict=True)
+    ]
+    mentions = queries["candidates"]
+    count = len(mentions.clusters)
+    return _comparisons(revisions, "mentions", count, mentions, measured, secondary)
+
+
+def _comparisons(
+    revisions: list[Revision],
+    unit: str,
+    count: int,
+    resampling: Resampling,
+    measured: list[dict[str, Measured]],
+    secondary: list[dict[str, float]],
+) -> list[Comparison]:
+    found = [differences(measured[0], other) for other in measured[1:]]
+    seeds = [revision.predictions["seed"].nunique() for revision in revisions]
     return [
         Comparison(
-            first.name,
-            other.name,
-            (tables[0].seeds, table.seeds),
-            len(pairs),
+            revisions[0].name,
+            revision.name,
+            (seeds[0], number),
+            unit,
+            count,
             resampling.count,
-            differences[number],
-            adjusted[number],
-            _secondary(tables[0], table, labels, first),
+            by_name,
+            adjusted,
+            others,
         )
-        for number, (other, table) in enumerate(zip(revisions[1:], tables[1:], strict=True))
+        for revision, number, by_name, adjusted, others in zip(
+            revisions[1:], seeds[1:], found, _holm(found), secondary, strict=True
+        )
     ]
 
 
 def _table(revision: Revision, main: NDArray[np.bool_]) -> _Table:
     by_seed = [rows for _, rows in revision.predictions.groupby("seed", sort=True)]
-    ranks = {
+    return _Table(
+        np.array([rows["score"].to_numpy()[main] for rows in by_seed], dtype=np.float64),
+        np.array([rows["called"].to_numpy()[main] for rows in by_seed], dtype=bool),
+        _ranks(revision),
+    )
+
+
+def _ranks(revision: Revision) -> dict[str, NDArray[np.float64]]:
+    return {
         str(direction): np.array(
             [part["rank"].to_numpy() for _, part in rows.groupby("seed", sort=True)]
         )
         for direction, rows in revision.ranks.groupby("direction", sort=False)
     }
-    return _Table(
-        np.array([rows["score"].to_numpy()[main] for rows in by_seed], dtype=np.float64),
-        np.array([rows["called"].to_numpy()[main] for rows in by_seed], dtype=bool),
-        ranks,
-        len(by_seed),
-    )
 
 
-def _figures(
-    table: _Table, labels: NDArray[np.int64], resampling: Resampling, first: Revision, draws: int
-) -> _Found:
-    # A call is a score of 1 or 0: the threshold is already in it.
-    by_seed = []
-    for scores, called in zip(table.scores, table.called, strict=True):
-        of_calls = classification_metrics(called.astype(np.float64), labels, 0.5)
-        of_scores = classification_metrics(scores, labels, 0.0)
-        by_seed.append(
-            {"accuracy": of_calls["accuracy"], "f1": of_calls["f1"]}
-            | {name: of_scores[name] for name in ("auc", "average_precision")}
-        )
-    points = {name: np.array([found[name] for found in by_seed]) for name in FIGURES}
-    drawn = decision_draws(table.scores, labels, table.called, resampling, FIGURES)
-    counts = dict.fromkeys(FIGURES, resampling.count)
-    for direction, ranks in table.ranks.items():
-        queries = Resampling(_clusters(first, direction), draws)
-        for name, values in ranking_values(ranks).items():
-            if name in RANKING:
-                points[f"{direction}.{name}"] = values.mean(axis=1)
-                drawn[f"{direction}.{name}"] = mean_draws(values, queries)
-                counts[f"{direction}.{name}"] = queries.count
-    return _Found(points, drawn, counts)
+def measure(
+    scores: NDArray[np.floating],
+    called: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    resampling: Resampling,
+) -> dict[str, Measured]:
+    """Return each of `FIGURES` of scores and calls, shape (seeds, pairs)."""
+    once = np.ones((1, len(labels)))
+    models = [WeightedDecisions(s, labels, c) for s, c in zip(scores, called, strict=True)]
+    by_seed = [model.figures(once, FIGURES) for model in models]
+    points = {name: np.concatenate([figures[name] for figures in by_seed]) for name in FIGURES}
+    drawn = decision_draws(scores, labels, called, resampling, FIGURES)
+    return {name: Measured(points[name], drawn[name], resampling.count) for name in FIGURES}
 
 
-def _differences(first: _Found, other: _Found) -> dict[str, Difference]:
+def _measure_ranks(
+    ranks: dict[str, NDArray[np.float64]],
+    queries: dict[str, Resampling],
+    values_of: Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]],
+    names: tuple[str, ...],
+) -> dict[str, Measured]:
     return {
-        name: difference(
-            first.points[name],
-            other.points[name],
-            first.draws[name],
-            other.draws[name],
-            first.clusters[name],
+        f"{direction}.{name}": Measured(
+            values.mean(axis=1), mean_draws(values, queries[direction]), queries[direction].count
         )
-        for name in first.points
+        for direction, of_seeds in ranks.items()
+        for name, values in values_of(of_seeds).items()
+        if name in names
     }
 
 
-def _clusters(revision: Revision, direction: str) -> NDArray[np.int64]:
-    rows = revision.ranks[revision.ranks["direction"] == direction]
-    return rows[rows["seed"] == rows["seed"].iloc[0]]["cluster"].to_numpy()
+def differences(first: dict[str, Measured], other: dict[str, Measured]) -> dict[str, Difference]:
+    """Return how far `other` is from `first` in each figure, over the same draws."""
+    return {
+        name: difference(a.points, other[name].points, a.draws, other[name].draws, a.clusters)
+        for name, a in first.items()
+    }
 
 
 def _holm(differences: list[dict[str, Difference]]) -> list[dict[str, float]]:
@@ -177,7 +223,7 @@ def _holm(differences: list[dict[str, Difference]]) -> list[dict[str, float]]:
 
 
 def _secondary(
-    first: _Table, other: _Table, labels: NDArray[np.int64], revision: Revision
+    first: _Table, other: _Table, labels: NDArray[np.int64], queries: dict[str, Resampling]
 ) -> dict[str, float]:
     from scipy.stats import rankdata
 
@@ -187,8 +233,16 @@ def _secondary(
         "mcnemar": mcnemar(right[0], right[1]),
         "delong": delong(ranked[0], ranked[1], labels),
     }
-    for direction, ranks in first.ranks.items():
-        before, after = ((1 / r).mean(axis=0) for r in (ranks, other.ranks[direction]))
-        clusters = _clusters(revision, direction)
-        found[f"randomisation.{direction}"] = randomisation(before, after, clusters)
+    return found | _randomisations(first.ranks, other.ranks, queries)
+
+
+def _randomisations(
+    first: dict[str, NDArray[np.float64]],
+    other: dict[str, NDArray[np.float64]],
+    queries: dict[str, Resampling],
+) -> dict[str, float]:
+    found = {}
+    for direction, resampling in queries.items():
+        before, after = ((1 / ranks[direction]).mean(axis=0) for ranks in (first, other))
+        found[f"randomisation.{direction}"] = randomisation(before, after, resampling.clusters)
     return found

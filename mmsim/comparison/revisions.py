@@ -15,17 +15,8 @@ if TYPE_CHECKING:
 
 WORKSPACE = "workspace"
 
-PAIR_COLUMNS = [
-    "pair",
-    "label",
-    "tier",
-    "contrast",
-    "entity",
-    "query_image",
-    "query_text",
-    "candidate_image",
-    "candidate_text",
-]
+OF_THE_MODEL = ["split", "seed", "score", "called"]
+"""Columns of predictions that do not say what was predicted."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +29,15 @@ class Revision:
 
     @property
     def pairs(self) -> pd.DataFrame:
-        """The test pairs, without what any model says of them."""
+        """The test pairs, or mentions with each candidate, without what any model says of them."""
         first = self.predictions["seed"].iloc[0]
         rows = self.predictions[self.predictions["seed"] == first]
-        return rows[PAIR_COLUMNS].reset_index(drop=True)
+        return rows.drop(columns=OF_THE_MODEL, errors="ignore").reset_index(drop=True)
+
+    @property
+    def links(self) -> bool:
+        """Whether mentions were linked, not pairs told apart."""
+        return "candidate" in self.predictions
 
 
 def read_revision(name: str) -> Revision:
@@ -68,13 +64,15 @@ def require_same_pairs(first: Revision, other: Revision) -> None:
         If the test pairs differ in number, rows, labels or order.
     """
     ours, theirs = first.pairs, other.pairs
-    if len(ours) == len(theirs):
+    if first.links != other.links:
+        found = "one links mentions, the other tells pairs apart"
+    elif len(ours) == len(theirs):
         different = int((ours != theirs).any(axis=1).sum())
         if not different:
             return
-        found = f"{different:,} of {len(ours):,} test pairs differ"
+        found = f"{different:,} of {len(ours):,} test rows differ"
     else:
-        found = f"they have {len(ours):,} and {len(theirs):,} test pairs"
+        found = f"they have {len(ours):,} and {len(theirs):,} test rows"
     raise UserError(
         f"{first.name} and {other.name} were measured on different pairs ({found}), so their "
         f"figures cannot be compared; run both with the same data, task and pairs parameters"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmsim.comparison.compare import Comparison
+from mmsim.comparison.compare import HEADLINES, Comparison
 from mmsim.comparison.paired import Difference
 from mmsim.reporting.table import columns
 
@@ -29,10 +29,10 @@ def comparison_text(comparison: Comparison) -> str:
     seeds = " and ".join(str(number) for number in comparison.seeds)
     others = ", ".join(f"{name} p {p:.3f}" for name, p in comparison.secondary.items())
     lines = [
-        f"{b} against {a}: {comparison.pairs:,} test pairs of {comparison.clusters:,} entities, "
-        f"{seeds} seeds",
+        f"{b} against {a}: {comparison.count:,} test {comparison.unit} of "
+        f"{comparison.clusters:,} entities, {seeds} seeds",
         columns(rows),
-        f"secondary, which take pairs as independent or leave seeds out: {others}",
+        f"secondary, which take {comparison.unit} as independent or leave seeds out: {others}",
         _verdict(comparison),
     ]
     if 1 in comparison.seeds:
@@ -46,12 +46,13 @@ def _with_spread(value: float, spread: float | None) -> str:
 
 def _verdict(comparison: Comparison) -> str:
     a, b = comparison.first, comparison.other
-    auc = comparison.differences["auc"]
-    if comparison.adjusted["auc"] < LEVEL:
-        return f"AUC: {b} is {'above' if auc.difference > 0 else 'below'} {a}"
+    key, name = HEADLINES[comparison.unit]
+    found = comparison.differences[key]
+    if comparison.adjusted[key] < LEVEL:
+        return f"{name}: {b} is {'above' if found.difference > 0 else 'below'} {a}"
     return (
-        f"AUC: no difference is shown; one of {auc.detectable:.3f} would have been found four "
-        f"times in five" + _leaning(auc)
+        f"{name}: no difference is shown; one of {found.detectable:.3f} would have been found four "
+        f"times in five" + _leaning(found)
     )
 
 

@@ -8,18 +8,20 @@ item, is in no training or validation pair of that fold. The next fold is its va
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from itertools import chain, compress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsim.data.items import Items, ItemTable, Traits
 from mmsim.data.pairs import PairRules, draw_pairs
-from mmsim.data.release import SPLITS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Columns = TypeVar("Columns", Items, Traits)
 
 
 def fold_pairs(table: ItemTable, folds: int, rules: PairRules) -> list[dict[str, pd.DataFrame]]:
@@ -30,33 +32,32 @@ def fold_pairs(table: ItemTable, folds: int, rules: PairRules) -> list[dict[str,
     folds : int
         Number of folds, 3 or more.
     """
-    items, traits = _pooled(table)
+    items, traits = _pooled(list(table.splits.values())), _pooled(list(table.traits.values()))
     fold_of = (table.entity_keys % np.uint64(folds)).astype(np.int64)
-    return [_fold(table, items, traits, fold_of, fold, folds, rules) for fold in range(folds)]
+    return [
+        _fold(items, traits, table.entity_keys, fold_of == n, fold_of == (n + 1) % folds, rules)
+        for n in range(folds)
+    ]
 
 
 def _fold(
-    table: ItemTable,
     items: Items,
     traits: Traits,
-    fold_of: NDArray[np.int64],
-    fold: int,
-    folds: int,
+    entity_keys: NDArray[np.uint64],
+    tested: NDArray[np.bool_],
+    validated: NDArray[np.bool_],
     rules: PairRules,
 ) -> dict[str, pd.DataFrame]:
-    test = _shows(items, fold_of == fold)
-    valid = _shows(items, fold_of == (fold + 1) % folds) & ~_near(items, test)
+    test = _shows(items, tested)
+    valid = _shows(items, validated) & ~_near(items, test)
     train = ~_near(items, test | valid)
     pairs = {}
-    for split, rows, of in zip(
-        SPLITS,
-        (train, valid, test),
-        (None, fold_of == (fold + 1) % folds, fold_of == fold),
-        strict=True,
+    for split, rows, of in (
+        ("train", train, None),
+        ("valid", valid, validated),
+        ("test", test, tested),
     ):
-        part = ItemTable(
-            {split: _take(items, rows)}, {split: _take_traits(traits, rows)}, table.entity_keys, {}
-        )
+        part = ItemTable({split: _take(items, rows)}, {split: _take(traits, rows)}, entity_keys, {})
         entities = None if of is None else frozenset(np.flatnonzero(of).tolist())
         pairs[split] = draw_pairs(part, split, rules, entities)
     return pairs
@@ -73,44 +74,18 @@ def _near(items: Items, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
     )
 
 
-def _pooled(table: ItemTable) -> tuple[Items, Traits]:
-    parts, traits = list(table.splits.values()), list(table.traits.values())
+def _pooled(parts: list[Columns]) -> Columns:
+    """Return the rows of all parts, one after the other."""
+    joined: dict[str, Any] = {}
+    for name, first in vars(parts[0]).items():
+        lists = [getattr(part, name) for part in parts]
+        joined[name] = list(chain(*lists)) if isinstance(first, list) else np.concatenate(lists)
+    return replace(parts[0], **joined)
 
-    def joined(name: str) -> NDArray[np.int64]:
-        return np.concatenate([getattr(part, name) for part in parts])
 
-    items = Items(
-        joined("image"),
-        joined("text"),
-        joined("image_group"),
-        joined("text_group"),
-        [gold for part in parts for gold in part.gold],
-        np.concatenate([part.key for part in parts]),
-    )
-    lists = {
-        field.name: [value for part in traits for value in getattr(part, field.name)]
-        for field in dataclasses.fields(Traits)
+def _take(table: Columns, rows: NDArray[np.bool_]) -> Columns:
+    taken: dict[str, Any] = {
+        name: list(compress(column, rows)) if isinstance(column, list) else column[rows]
+        for name, column in vars(table).items()
     }
-    return items, Traits(**lists)
-
-
-def _take(items: Items, rows: NDArray[np.bool_]) -> Items:
-    chosen = np.flatnonzero(rows)
-    return Items(
-        items.image[chosen],
-        items.text[chosen],
-        items.image_group[chosen],
-        items.text_group[chosen],
-        [items.gold[i] for i in chosen],
-        items.key[chosen],
-    )
-
-
-def _take_traits(traits: Traits, rows: NDArray[np.bool_]) -> Traits:
-    chosen = np.flatnonzero(rows)
-    return Traits(
-        **{
-            field.name: [getattr(traits, field.name)[i] for i in chosen]
-            for field in dataclasses.fields(Traits)
-        }
-    )
+    return replace(table, **taken)

@@ -44,6 +44,11 @@ class ImageFacts:
     format: str = ""
 
 
+def image_identity(fact: ImageFacts) -> str:
+    """Return what two names of one image share: the content's hash, else the name itself."""
+    return fact.sha256 or fact.name
+
+
 class ImageIndex:
     """Finds the file of an image address in a folder.
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from mmsim.data.items import Items
 
+Pair = tuple[int, int]
+
 ROUNDS = 200
 """Passes of repair after which a query is given up. Each pass mends most of what is left."""
 
@@ -20,7 +22,7 @@ def deal_negatives(
     items: Items,
     positives: NDArray[np.int64],
     rng: np.random.Generator,
-    taken: set[tuple[int, int]],
+    taken: set[Pair],
     ordered: bool,
 ) -> NDArray[np.int64]:
     """Give each positive's query the candidate of another positive.
@@ -62,7 +64,7 @@ def deal_negatives(
                 dealt[pair] = swapped
     keep = _allowed(items, queries, dealt, taken, ordered)
     negatives = np.stack([queries, dealt], axis=1)[keep]
-    taken.update(_identity(query, candidate, ordered) for query, candidate in negatives)
+    taken.update(identity(query, candidate, ordered) for query, candidate in negatives)
     return negatives
 
 
@@ -70,22 +72,23 @@ def _allowed(
     items: Items,
     queries: NDArray[np.int64],
     candidates: NDArray[np.int64],
-    taken: set[tuple[int, int]],
+    taken: set[Pair],
     ordered: bool,
 ) -> NDArray[np.bool_]:
     """Tell of each row whether its query and candidate may be a negative, and stand once."""
     allowed = (items.image_group[queries] != items.image_group[candidates]) & (
         items.text_group[queries] != items.text_group[candidates]
     )
-    seen: set[tuple[int, int]] = set()
+    seen: set[Pair] = set()
     for row in np.flatnonzero(allowed):
-        pair = _identity(queries[row], candidates[row], ordered)
+        pair = identity(queries[row], candidates[row], ordered)
         disjoint = items.gold[queries[row]].isdisjoint(items.gold[candidates[row]])
         allowed[row] = disjoint and pair not in taken and pair not in seen
         seen.add(pair)
     return allowed
 
 
-def _identity(query: int, candidate: int, ordered: bool) -> tuple[int, int]:
+def identity(query: int, candidate: int, ordered: bool) -> Pair:
+    """Return what a pair is known by: where no order is kept, the same either way round."""
     pair = (int(query), int(candidate))
     return pair if ordered else (min(pair), max(pair))

@@ -28,7 +28,7 @@ from mmsim.data.negatives import deal_negatives
 from mmsim.data.positives import own_captions, same_entity
 from mmsim.data.release import SPLITS
 from mmsim.data.seed_protocol import seed_pairs
-from mmsim.data.tables import IMAGES, INSTANCES, read_table, write_table
+from mmsim.data.tables import ENTITIES, IMAGES, INSTANCES, TEXTS, read_table, write_table
 from mmsim.data.tiers import hard_negatives
 from mmsim.errors import UserError
 from mmsim.files import replacing_folder, write_json
@@ -68,6 +68,9 @@ class PairRules:
 
 def write_pairs(prepared: Path, destination: Path, rules: PairRules) -> pd.DataFrame:
     """Write ``{train,valid,test}.parquet`` and ``summary.json`` to the folder `destination`.
+
+    Beside them, as for task link: ``texts.parquet``, the texts that are to be encoded (all
+    captions), and ``entities.parquet``, the prepared entities.
 
     Columns: ``pair`` (row number), ``label`` (1 or 0), ``tier``, ``contrast`` (the tier of
     positives that the pair is measured with: a positive's own, or that of the positives whose
@@ -109,6 +112,8 @@ def write_pairs(prepared: Path, destination: Path, rules: PairRules) -> pd.DataF
     with replacing_folder(destination) as folder:
         for split, rows in pairs.items():
             write_table(folder / f"{split}.parquet", rows)
+        for name in (TEXTS, ENTITIES):
+            write_table(folder / name, read_table(prepared / name))
         summary = {"unusable_captions": table.unusable, "pairs": counts.to_dict("records")}
         write_json(folder / "summary.json", summary)
     return counts

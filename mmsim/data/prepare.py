@@ -7,6 +7,8 @@ Rules
 * A caption or image that stands in several splits stays in the last of train, valid, test, so
   that the released test set is kept whole: every record of the others is left out.
 * NIL is no entity: such mentions are kept, with no gold.
+* Entities are those of the kept mentions, then those that are candidates only. An entity's image is
+  the first of the release's list whose file is there.
 """
 
 from __future__ import annotations
@@ -15,8 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsim.data.entities import add_knowledge
 from mmsim.data.exclusions import Tally
-from mmsim.data.images import ImageFacts, ImageIndex, group_near_images, inspect_images
+from mmsim.data.images import (
+    ImageFacts,
+    ImageIndex,
+    group_near_images,
+    image_identity,
+    inspect_images,
+)
 from mmsim.data.release import IMAGE_FOLDER, SPLITS, Caption, Mention, read_release
 from mmsim.data.tables import ENTITIES, IMAGES, INSTANCES, TEXTS, write_table
 from mmsim.data.titles import canonical_title, is_nil, title_from_url
@@ -70,7 +79,8 @@ def prepare(
     group_of = _joined_by_content(facts, groups.tolist())
 
     captions = _without_cross_split_duplicates(captions, images, group_of, tally)
-    tables = _build_tables(captions, images, group_of, release.descriptions, tally)
+    tables = _build_tables(captions, images, group_of, tally)
+    add_knowledge(tables, raw, index, workers)
     tally.kept.update(tables[INSTANCES]["split"])
     tally.images.update(fact.status for fact in facts.values())
     _check_losses(tally, tables, max_excluded, images_expected=bool(index.names))
@@ -88,11 +98,6 @@ def _has_text(caption: Caption, tally: Tally) -> bool:
         return True
     tally.excluded["caption is empty"][caption.split] += max(len(caption.mentions), 1)
     return False
-
-
-def image_identity(fact: ImageFacts) -> str:
-    """Return what two names of one image share: the content's hash, else the name itself."""
-    return fact.sha256 or fact.name
 
 
 def _joined_by_content(facts: dict[str, ImageFacts], groups: list[int]) -> dict[str, int]:
@@ -152,7 +157,6 @@ def _build_tables(
     captions: list[Caption],
     images: dict[str, ImageFacts],
     group_of: dict[str, int],
-    descriptions: dict[str, str],
     tally: Tally,
 ) -> dict[str, pd.DataFrame]:
     import pandas as pd
@@ -192,17 +196,10 @@ def _build_tables(
 
     table = pd.DataFrame(instances)
     table.insert(0, "instance", range(len(table)))
-    mentions_of = table.loc[table["entity"] != NO_ENTITY, "entity"].value_counts()
-    canonical = {canonical_title(title): text for title, text in descriptions.items()}
-    entities = [
-        {
-            "entity": row,
-            "title": title,
-            "description": canonical.get(title, ""),
-            "mentions": int(mentions_of[row]),
-        }
-        for title, row in entity_row.rows.items()
-    ]
+    titles = list(entity_row.rows)
+    candidates = dict.fromkeys(title for listed in table["candidates"] for title in listed)
+    titles += [title for title in candidates if title not in entity_row.rows]
+    mentions_of = table["entity"].value_counts().reindex(range(len(titles)), fill_value=0)
     return {
         INSTANCES: table,
         IMAGES: pd.DataFrame(
@@ -222,7 +219,9 @@ def _build_tables(
                 for text, row in text_row.rows.items()
             ]
         ),
-        ENTITIES: pd.DataFrame(entities, columns=["entity", "title", "description", "mentions"]),
+        ENTITIES: pd.DataFrame(
+            {"entity": range(len(titles)), "title": titles, "mentions": mentions_of.to_numpy()}
+        ),
     }
 
 

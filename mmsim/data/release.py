@@ -1,4 +1,4 @@
-"""Reads the release layout: passage-level and mention-level JSON, descriptions.
+"""Reads the captions of the release layout: passage-level and mention-level JSON.
 
 The two levels say the same of a mention; mention level adds candidates, passage level adds
 captions without any mention. Either is enough; together they are merged by
@@ -16,7 +16,6 @@ from mmsim.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 IMAGE_FOLDER = "wikinewsImgs"
-DESCRIPTIONS = "wikipedia_entity2desc_filtered.tsv"
 PASSAGE_FIELDS = 4
 MENTION_FIELDS = 11
 
@@ -46,10 +45,9 @@ class Caption:
 
 @dataclass
 class Release:
-    """Everything a release holds, and how many records could not be read."""
+    """The captions of a release, and how many records could not be read or came twice."""
 
     captions: list[Caption]
-    descriptions: dict[str, str]
     malformed: dict[str, int]
     repeated: dict[str, int]
 
@@ -72,7 +70,7 @@ def read_release(root: Path) -> Release:
     UserError
         If no file of the layout is there, or one is no JSON list.
     """
-    release = Release([], _read_descriptions(root / DESCRIPTIONS), {}, {})
+    release = Release([], {}, {})
     for split in SPLITS:
         captions: dict[tuple[str, str], Caption] = {}
         malformed = repeated = 0
@@ -161,16 +159,3 @@ def _parse_mention(record: Any, split: str) -> Caption | None:
     except (TypeError, ValueError):
         return None
     return Caption(split, sentence, str(image_url), str(topic), [mention])
-
-
-def _read_descriptions(path: Path) -> dict[str, str]:
-    """Read ``title@@@@description`` lines; the first description of a title stands."""
-    descriptions: dict[str, str] = {}
-    if not path.exists():
-        return descriptions
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            title, separator, description = line.rstrip("\n").partition("@@@@")
-            if separator:
-                descriptions.setdefault(title, description.strip())
-    return descriptions

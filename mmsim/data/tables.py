@@ -28,14 +28,21 @@ candidates : list of str, canonical titles
 
 IMAGES = "images.parquet"
 """One row for each unique image file: image (row number), group (shared by near-identical
-images), and the fields of ImageFacts."""
+images), the fields of ImageFacts, and objects and scene: phrases of what it shows, "" if the
+release has none. First the captions' images, then those that only entities have."""
 
 TEXTS = "texts.parquet"
 """One row for each unique text: text (row number), group (shared by texts that differ only in
-case), content, kind ("caption")."""
+case), content, kind ("caption"). The pairs stage writes the texts that its task needs under the
+same name; for task link their kinds are "context" (mention [SEP] sentence), "mention", "entity"
+(name [SEP] description) and "phrases"."""
 
 ENTITIES = "entities.parquet"
-"""One row for each gold entity: entity (row number), title, description, mentions."""
+"""One row for each gold entity, then for each that is a candidate only: entity (row number),
+title, mentions (with this gold), description ("" if none), image (row number, -1 if none)."""
+
+PRIORS = "priors.parquet"
+"""P(entity | mention) as the release has it: mention, entity (row number), probability."""
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:

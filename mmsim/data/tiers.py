@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsim.data.items import Items, Traits
+from mmsim.data.negatives import Pair, identity
 from mmsim.data.positives import mix
 from mmsim.data.words import fit_words
 
-Pair = tuple[int, int]
 Distances = Callable[[int, int], NDArray[np.float64]]
 """Of a query and its positive candidate: the distance to each item, infinite where unfit."""
 
@@ -67,11 +67,11 @@ def hard_negatives(
     # By content: which of two queries gets a candidate that both want is no matter of row order.
     hashes = mix(items.key[positives[:, 0]], items.key[positives[:, 1]])
     positives = positives[np.argsort(hashes, kind="stable")]
-    tiers = {"same_form": _same_form(items, traits, rules, taken, cap)}
+    tiers = {"same_form": _same_form(traits, rules, taken, cap)}
     distances: dict[str, Distances] = {
         "lexical": _lexical(traits, task),
         "nearest_image": _nearest_image(traits),
-        "same_type_topic": _same_type_topic(items, traits),
+        "same_type_topic": _same_type_topic(traits),
     }
     for tier, distance in distances.items():
         tiers[tier] = _nearest(positives, rules, distance, taken)
@@ -100,10 +100,6 @@ class _Rules:
             & (items.text_group != items.text_group[query])
         )
 
-    def identity(self, query: int, candidate: int) -> Pair:
-        pair = (query, candidate)
-        return pair if self.ordered else (min(pair), max(pair))
-
 
 def _nearest(
     positives: NDArray[np.int64], rules: _Rules, distance: Distances, taken: set[Pair]
@@ -115,7 +111,7 @@ def _nearest(
         for candidate in np.lexsort((mix(key[query], key), far)).tolist():
             if not np.isfinite(far[candidate]):
                 break
-            pair = rules.identity(query, candidate)
+            pair = identity(query, candidate, rules.ordered)
             if pair not in taken:
                 taken.add(pair)
                 chosen.append((query, candidate))
@@ -123,36 +119,32 @@ def _nearest(
     return HardNegatives(np.array(chosen, dtype=np.int64).reshape(-1, 2), [""] * len(chosen))
 
 
-def _same_form(
-    items: Items, traits: Traits, rules: _Rules, taken: set[Pair], cap: int
-) -> HardNegatives:
+def _same_form(traits: Traits, rules: _Rules, taken: set[Pair], cap: int) -> HardNegatives:
     members: dict[str, list[int]] = defaultdict(list)
     for position, forms in enumerate(traits.forms):
         for form in forms:
             members[form].append(position)
     chosen, names = [], []
     for form in sorted(form for form, positions in members.items() if len(positions) > 1):
-        found = []
-        for _, query, candidate in sorted(_conflicts(items, rules, members[form])):
-            if rules.identity(query, candidate) not in taken:
-                found.append((query, candidate))
-        kept = found[:cap]
-        taken.update(rules.identity(query, candidate) for query, candidate in kept)
+        kept = [
+            (query, candidate)
+            for _, query, candidate in sorted(_conflicts(rules, members[form]))
+            if identity(query, candidate, rules.ordered) not in taken
+        ][:cap]
+        taken.update(identity(query, candidate, rules.ordered) for query, candidate in kept)
         chosen += kept
         names += [form] * len(kept)
     return HardNegatives(np.array(chosen, dtype=np.int64).reshape(-1, 2), names)
 
 
-def _conflicts(items: Items, rules: _Rules, positions: list[int]) -> Iterator[tuple[int, int, int]]:
+def _conflicts(rules: _Rules, positions: list[int]) -> Iterator[tuple[int, int, int]]:
     """Yield (hash, query, candidate) of items with a common form and no common entity."""
+    key = rules.items.key
     for query in positions:
         allowed = rules.allowed(query)
         for candidate in positions:
-            if not allowed[candidate]:
-                continue
-            if rules.ordered or items.key[query] < items.key[candidate]:
-                rank = int(mix(items.key[query], items.key[[candidate]])[0])
-                yield rank, query, candidate
+            if allowed[candidate] and (rules.ordered or key[query] < key[candidate]):
+                yield int(mix(key[query], key[candidate])[0]), query, candidate
 
 
 def _lexical(traits: Traits, task: str) -> Distances:
@@ -177,7 +169,7 @@ def _nearest_image(traits: Traits) -> Distances:
     return distance
 
 
-def _same_type_topic(items: Items, traits: Traits) -> Distances:
+def _same_type_topic(traits: Traits) -> Distances:
     topics = np.array(traits.topics)
 
     def distance(query: int, _: int) -> NDArray[np.float64]:

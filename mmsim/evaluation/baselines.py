@@ -6,6 +6,7 @@ baseline               score of a pair
 majority               a constant
 caption_tfidf          pair: TF-IDF cosine of the two captions
 frozen_cosine          pair: mean of the cosines of the images' and of the captions' mean features
+logistic_cosines       pair: logistic regression on these two cosines
 same_image             pair: whether the two images are the same or nearly so
 text_only, image_only  pair: logistic regression that compares one modality alone
 query_only             logistic regression on the query alone: no comparison is possible
@@ -16,21 +17,26 @@ The last two tell whether one side betrays the label. In task match the query is
 candidate a caption, so they are the image alone and the text alone. There no caption is compared
 with a caption, and frozen features of different encoders have no cosine.
 
-Logistic regressions are fitted on the training pairs, over principal components of the mean
-features; their penalty is chosen by validation AUC. Thresholds are from validation, as a head's.
+Logistic regressions are fitted on the training pairs, but for that on cosines over principal
+components of the mean features; their penalty is chosen by validation AUC. Thresholds are from
+validation, as a head's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mmsim.data.words import fit_words
-from mmsim.training.memory import FeatureMemory, Pairs
+from mmsim.training.memory import FeatureMemory
+
+if TYPE_CHECKING:
+    from mmsim.evaluation.evaluate import Data
 
 COMPONENTS = 64
 COMPONENT_ROWS = 2000
@@ -59,57 +65,40 @@ class MeanFeatures:
     @classmethod
     def of(cls, memory: FeatureMemory) -> MeanFeatures:
         """Average the features of every row of both stores."""
-        texts = len(memory.offsets) - 1
-        return cls(
-            _means(len(memory.grid), lambda rows: memory.images(rows).values.mean(1)),
-            _means(texts, lambda rows: _mean_of_texts(memory, rows)),
-        )
+        images = _means(len(memory.grid), lambda rows: memory.images(rows).values.mean(1))
+        return cls(images, mean_texts(memory))
 
 
-@dataclass(frozen=True)
-class PairData:
-    """What the baselines see.
-
-    Attributes
-    ----------
-    task : {"match", "pair"}
-    train, valid, test : Pairs
-    captions : sequence of str
-        By row number of a text.
-    image_groups : ndarray of int64
-        By row number of an image; near-identical images share one.
-    """
-
-    task: str
-    train: Pairs
-    valid: Pairs
-    test: Pairs
-    captions: Sequence[str]
-    image_groups: NDArray[np.int64]
+def mean_texts(memory: FeatureMemory) -> Vectors:
+    """Return the mean of each text's frozen features, shape (texts, dim)."""
+    return _means(len(memory.offsets) - 1, lambda rows: _mean_of_texts(memory, rows))
 
 
-def baseline_scores(data: PairData, features: MeanFeatures) -> dict[str, Scores]:
+def baseline_scores(data: Data, features: MeanFeatures) -> dict[str, Scores]:
     """Return the scores of every baseline that the task has."""
     train = data.train.rows.numpy()
     images, texts = np.unique(train[:, [0, 2]]), np.unique(train[:, [1, 3]])
     image, text = _standardized(features.image, images), _standardized(features.text, texts)
     few = _Reduced(_components(image, images), _components(text, texts))
     majority = np.zeros(len(data.valid)), np.zeros(len(data.test))
-    splits = data.train.rows, data.valid.rows, data.test.rows
     if data.task == "match":
         return {
             "majority": majority,
             "query_only": _regression(data, lambda rows: few.image[rows[:, 0]]),
             "candidate_only": _regression(data, lambda rows: few.text[rows[:, 3]]),
         }
-    groups = data.image_groups
+    captions = data.texts.sort_values("text")["content"].tolist()
+    groups = data.images.sort_values("image")["group"].to_numpy()
+
+    def cosines(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        pair = _cosine(image, rows[:, [0, 2]]), _cosine(text, rows[:, [1, 3]])
+        return np.stack(pair, axis=1)
+
     return {
         "majority": majority,
-        "caption_tfidf": caption_tfidf(data.captions, *splits),
-        "frozen_cosine": _by_rule(
-            data,
-            lambda rows: (_cosine(image, rows[:, [0, 2]]) + _cosine(text, rows[:, [1, 3]])) / 2,
-        ),
+        "caption_tfidf": caption_tfidf(captions, data.train.rows, data.valid.rows, data.test.rows),
+        "frozen_cosine": _by_rule(data, lambda rows: cosines(rows).mean(axis=1)),
+        "logistic_cosines": _regression(data, cosines),
         "same_image": _by_rule(data, lambda rows: groups[rows[:, 0]] == groups[rows[:, 2]]),
         "text_only": _regression(data, lambda rows: _compared(few.text, rows[:, [1, 3]])),
         "image_only": _regression(data, lambda rows: _compared(few.image, rows[:, [0, 2]])),
@@ -191,14 +180,16 @@ def _compared(values: Vectors, rows: NDArray[np.int64]) -> Vectors:
     return np.concatenate([np.abs(first - second), first * second], axis=1)
 
 
-def _by_rule(data: PairData, rule: Callable[[NDArray[np.int64]], NDArray[np.generic]]) -> Scores:
+def _by_rule(data: Data, rule: Callable[[NDArray[np.int64]], NDArray[np.generic]]) -> Scores:
     valid, test = (
         np.asarray(rule(pairs.rows.numpy()), dtype=np.float64) for pairs in (data.valid, data.test)
     )
     return valid, test
 
 
-def _regression(data: PairData, describe: Callable[[NDArray[np.int64]], Vectors]) -> Scores:
+def _regression(
+    data: Data, describe: Callable[[NDArray[np.int64]], NDArray[np.floating]]
+) -> Scores:
     """Fit one logistic regression for each penalty, and keep the best on validation."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score

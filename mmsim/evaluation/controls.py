@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmsim.evaluation.retrieval import Pool
-from mmsim.models.siamese import Siamese
+from mmsim.models.heads import PairHead
 from mmsim.training.memory import FeatureMemory
 from mmsim.training.scoring import score_pairs
 
@@ -83,7 +83,7 @@ def emap_of_matches(
     return projection(matrix[images][:, texts].T)
 
 
-def emap_of_pairs(model: Siamese, memory: FeatureMemory, rows: Tensor) -> NDArray[np.float64]:
+def emap_of_pairs(model: PairHead, memory: FeatureMemory, rows: Tensor) -> NDArray[np.float64]:
     """Return EMAP of pairs of task pair; each one's captions meet each other one's images.
 
     Parameters

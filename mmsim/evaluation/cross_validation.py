@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from mmsim.data.tables import write_table
+from mmsim.data.release import SPLITS
 from mmsim.errors import UserError
-from mmsim.evaluation.bootstrap import Resampling, decision_draws
-from mmsim.evaluation.metrics import best_threshold, classification_metrics, over_seeds
-from mmsim.evaluation.score import entity_clusters
+from mmsim.evaluation.metrics import over_seeds
+from mmsim.evaluation.predictions import decide
 from mmsim.evaluation.slices import primary, tier_rows
 from mmsim.evaluation.summary import Decisions, Figures, with_interval
-from mmsim.models.siamese import SiameseConfig
-from mmsim.training.loop import TrainingRules, train_head
+from mmsim.models.heads import PairConfig, PairHead
+from mmsim.training.fit import TrainingRules
+from mmsim.training.loop import train_head
 from mmsim.training.memory import FeatureMemory, Pairs
 from mmsim.training.scoring import score_pairs
 
@@ -48,7 +46,7 @@ class CrossValidation:
 
 def cross_validate(
     folds: list[dict[str, pd.DataFrame]],
-    config: SiameseConfig,
+    config: PairConfig,
     rules: TrainingRules,
     memory: FeatureMemory,
     seeds: list[int],
@@ -84,9 +82,14 @@ def cross_validate(
                 f"fold {number} has no positive or no negative pair in {', '.join(empty)}; choose "
                 f"fewer folds (evaluate.folds is {len(folds)}), or 0 for none"
             )
-        pairs = _loaded(tables, memory)
-        test = pairs["test"]
-        decisions = _decisions(pairs, config, rules, memory, seeds, precision, draws)
+        train, valid, test = (
+            Pairs.of(tables[split], memory, f"fold {number}, {split}") for split in SPLITS
+        )
+        of_valid, of_test = [], []
+        for head in trained_heads(config, rules, memory, train, valid, seeds, precision):
+            of_valid.append(score_pairs(head, memory, valid.rows))
+            of_test.append(score_pairs(head, memory, test.rows))
+        _, decisions = decide(valid, test, of_valid, of_test, draws)
         parts = {"test": primary(test.table)} | tier_rows(test.table)
         for name, chosen in parts.items():
             part = decisions.of(chosen)
@@ -95,64 +98,39 @@ def cross_validate(
         for seed, scores, called in zip(seeds, decisions.scores, decisions.called, strict=True):
             columns = {"fold": number, "seed": seed, "score": scores, "called": called}
             rows.append(test.table.assign(**columns))
-        auc = np.mean([_figures(decisions.of(parts["test"]), s)["auc"] for s in range(len(seeds))])
+        auc = np.mean([figures["auc"] for figures in decisions.of(parts["test"]).figures()])
         report(f"fold {number + 1} of {len(folds)}: {len(test):,} test pairs, AUC {auc:.4f}")
     metrics = {name: _over_folds(parts) for name, parts in decided.items()}
     return CrossValidation({"folds": len(folds)} | metrics, pd.concat(rows, ignore_index=True))
 
 
-def _loaded(tables: dict[str, pd.DataFrame], memory: FeatureMemory) -> dict[str, Pairs]:
-    with tempfile.TemporaryDirectory() as name:
-        for split, table in tables.items():
-            write_table(Path(name) / f"{split}.parquet", table)
-        return {split: Pairs.load(Path(name) / f"{split}.parquet", memory) for split in tables}
-
-
-def _decisions(
-    pairs: dict[str, Pairs],
-    config: SiameseConfig,
+def trained_heads(
+    config: PairConfig,
     rules: TrainingRules,
     memory: FeatureMemory,
-    seeds: list[int],
+    train: Pairs,
+    valid: Pairs,
+    seeds: Iterable[int],
     precision: torch.dtype,
-    draws: int,
-) -> Decisions:
-    train, valid, test = pairs["train"], pairs["valid"], pairs["test"]
+) -> Iterator[PairHead]:
+    """Yield the trained head of each seed."""
     statistics = memory.statistics(train.rows)
-    scores, thresholds = [], []
     for seed in seeds:
-        head = train_head(
+        yield train_head(
             config, rules, memory, statistics, train, valid, seed, precision, lambda epoch: None
-        )
-        of_valid = score_pairs(head.model, memory, valid.rows)
-        thresholds.append(best_threshold(of_valid, valid.labels.numpy().astype(np.int64)))
-        scores.append(score_pairs(head.model, memory, test.rows))
-    labels = test.labels.numpy().astype(np.int64)
-    resampling = Resampling(entity_clusters(test), draws)
-    return Decisions(np.array(scores), labels, np.array(thresholds), resampling)
-
-
-def _figures(decisions: Decisions, seed: int) -> Figures:
-    return classification_metrics(
-        decisions.scores[seed], decisions.labels, float(decisions.thresholds[seed])
-    )
+        ).model
 
 
 def _over_folds(parts: list[Decisions]) -> Figures:
-    sizes = np.array([len(part.labels) for part in parts], dtype=np.float64)
-    weights = sizes / sizes.sum()
-    seeds = range(len(parts[0].scores))
-    by_seed = []
-    for seed in seeds:
-        found = [_figures(part, seed) for part in parts]
-        by_seed.append({n: float(weights @ [figures[n] for figures in found]) for n in NAMES})
-    means = over_seeds(by_seed)
-    drawn = [
-        decision_draws(part.scores, part.labels, part.called, part.resampling, NAMES)
-        for part in parts
+    sizes = [len(part.labels) for part in parts]
+    weights = np.array(sizes) / sum(sizes)
+    by_seed = [
+        {name: float(weights @ [figures[name] for figures in of_folds]) for name in NAMES}
+        for of_folds in zip(*(part.figures() for part in parts), strict=True)
     ]
-    summary: Figures = {"pairs": int(sizes.sum())}
+    means, drawn = over_seeds(by_seed), [part.draws(NAMES) for part in parts]
     clusters = sum(part.resampling.count for part in parts)
+    summary: Figures = {"pairs": sum(sizes)}
     for name in NAMES:
         of_folds = np.array([found[name].mean(axis=0) for found in drawn])
         summary |= with_interval(name, means, weights @ of_folds, clusters)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsim.evaluation.ambiguity import ambiguity_rates, ambiguity_scores
-from mmsim.evaluation.baselines import MeanFeatures, PairData, Scores, baseline_scores
-from mmsim.evaluation.bootstrap import Resampling, decision_draws
+from mmsim.evaluation.baselines import MeanFeatures, Scores, baseline_scores
 from mmsim.evaluation.calibration import calibration_figures, probabilities, reliability_points
 from mmsim.evaluation.curves import confusion_rows, precision_recall_points, roc_points
-from mmsim.evaluation.metrics import best_threshold, classification_metrics
-from mmsim.evaluation.predictions import RANK_COLUMNS, prediction_rows, rank_rows
-from mmsim.evaluation.retrieval import Pool, retrieval_figures, retrieval_ranks
-from mmsim.evaluation.score import (
-    SeedScores,
-    entity_clusters,
-    projected_pairs,
-    retrieval_pool,
-    score_seed,
-)
+from mmsim.evaluation.metrics import best_threshold, classification_metrics, over_seeds
+from mmsim.evaluation.predictions import RANK_COLUMNS, decide, prediction_rows, rank_rows
+from mmsim.evaluation.retrieval import Pool, retrieval_figures, retrieval_pool, retrieval_ranks
+from mmsim.evaluation.score import SeedScores, projected_pairs, score_seeds
 from mmsim.evaluation.slices import (
     attribute_rows,
     frequency_rows,
@@ -32,11 +25,14 @@ from mmsim.evaluation.slices import (
     tier_rows,
 )
 from mmsim.evaluation.summary import Decisions, Figures, summarize, with_interval
-from mmsim.models.siamese import Siamese
+from mmsim.models.heads import PairHead
 from mmsim.training.memory import FeatureMemory, Pairs
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SHORT = ("accuracy", "auc")
+"""Figures of what is not all test pairs."""
 
 SLICE_PAIRS = 10
 """Fewest pairs of a slice that is reported."""
@@ -92,7 +88,7 @@ class Evaluation:
 
 
 def evaluate(
-    models: dict[int, Siamese],
+    models: dict[int, PairHead],
     memory: FeatureMemory,
     data: Data,
     draws: int = 2000,
@@ -102,30 +98,17 @@ def evaluate(
 
     Parameters
     ----------
-    models : dict of int to Siamese
+    models : dict of int to PairHead
         Trained heads by seed, on the device of `memory`.
     draws : int
         Draws of the bootstrap behind each interval.
     emap_pairs : int
         Test pairs of the EMAP projection.
     """
-    pool = retrieval_pool(data.test) if data.task == "match" else None
+    pool = retrieval_pool(data.test.table) if data.task == "match" else None
     projected = projected_pairs(data.test, emap_pairs, data.task)
-    scores = {
-        seed: score_seed(model, memory, data.valid, data.test, pool, projected)
-        for seed, model in models.items()
-    }
-    baselines = baseline_scores(
-        PairData(
-            data.task,
-            data.train,
-            data.valid,
-            data.test,
-            data.texts.sort_values("text")["content"].tolist(),
-            data.images.sort_values("image")["group"].to_numpy(),
-        ),
-        MeanFeatures.of(memory),
-    )
+    scores = score_seeds(models, memory, data.valid, data.test, pool, projected)
+    baselines = baseline_scores(data, MeanFeatures.of(memory))
     found = report(scores, baselines, data, pool, projected, draws)
     found.metrics["counts"]["parameters"] = sum(
         value.numel() for value in next(iter(models.values())).parameters()
@@ -149,75 +132,37 @@ def report(
     import pandas as pd
 
     seeds = list(scores.values())
-    valid = _decisions(np.array([s.valid for s in seeds]), data.valid, draws)
-    thresholds = np.array(
-        [best_threshold(row, valid.labels) for row in valid.scores], dtype=np.float64
+    valid, all_test = decide(
+        data.valid, data.test, [s.valid for s in seeds], [s.test for s in seeds], draws
     )
-    valid = Decisions(valid.scores, valid.labels, thresholds, valid.resampling)
-    all_test = _decisions(np.array([s.test for s in seeds]), data.test, draws, thresholds)
     main = primary(data.test.table)
     test = all_test.of(main)
-    metrics: dict[str, Any] = {"test": summarize(test), "valid": summarize(valid)}
-
-    tiers = tier_rows(data.test.table)
-    metrics["tiers"] = _parts(all_test, tiers, 2)
-    if "caption_tfidf" in baselines:
-        overlap = baselines["caption_tfidf"][1]
-        for name, found in metrics["tiers"].items():
-            rows = tiers[name]
-            of_words = classification_metrics(overlap[rows], all_test.labels[rows], 0.0)
-            found["caption_tfidf_auc"] = of_words["auc"]
-    metrics["baselines"] = _baselines(baselines, data, test, main)
-    metrics["controls"] = {
-        name: summarize(
-            Decisions(
-                np.array([s.controls[name] for s in seeds]),
-                test.labels,
-                thresholds,
-                test.resampling,
-            ),
-            ("accuracy", "auc"),
-        )
-        for name in seeds[0].controls
+    titles = data.entities.sort_values("entity")["title"].tolist()
+    of_forms, forms = ambiguity_scores(all_test, data.test.table, data.instances, titles)
+    calibration, chances = _calibration(valid, test)
+    metrics: dict[str, Any] = {
+        "test": summarize(test),
+        "valid": summarize(valid),
+        "tiers": _tiers(all_test, data, baselines),
+        "baselines": _baselines(baselines, valid, test, main),
+        "controls": _controls(seeds, test),
+        "slices": _slices(all_test, data),
+        "ambiguity": ambiguity_rates(data.instances) | of_forms,
+        "calibration": calibration,
+        "counts": {
+            "valid_pairs": len(data.valid),
+            "test_pairs": int(main.sum()),
+            "test_entities": test.resampling.count,
+            "seeds": len(seeds),
+        },
     }
     if len(projected):
-        subset = np.zeros(len(data.test), dtype=bool)
-        subset[projected] = True
-        emap = np.array([s.emap for s in seeds])
-        metrics["emap"] = _emap(all_test.of(subset), emap)
-
-    metrics["slices"] = _parts(
-        all_test,
-        attribute_rows(data.test.table, data.instances)
-        | seen_rows(data.test.table, data.train.table)
-        | leaked_rows(data.test.table, data.train.table, data.images, data.texts)
-        | frequency_rows(data.test.table, data.instances),
-        SLICE_PAIRS,
-    )
-    titles = data.entities.sort_values("entity")["title"].tolist()
-    ambiguity, forms = ambiguity_scores(all_test, data.test.table, data.instances, titles)
-    metrics["ambiguity"] = ambiguity_rates(data.instances) | ambiguity
-
-    fitted = [
-        probabilities(v, valid.labels, t) for v, t in zip(valid.scores, test.scores, strict=True)
-    ]
-    chances = np.array([p for p, _ in fitted])
-    temperatures = [temperature for _, temperature in fitted]
-    metrics["calibration"] = calibration_figures(
-        chances, temperatures, test.labels, test.resampling
-    )
+        metrics["emap"] = _emap(all_test, projected, np.array([s.emap for s in seeds]))
     ranks = pd.DataFrame(columns=RANK_COLUMNS)
     if pool is not None:
-        by_direction = retrieval_ranks([s.pool for s in seeds if s.pool is not None], pool)
-        metrics["retrieval"] = _nested(retrieval_figures(by_direction, pool, draws))
-        metrics["retrieval"] |= {"pool_images": len(pool.images), "pool_texts": len(pool.texts)}
+        by_direction = retrieval_ranks([s.pool for s in seeds], pool)
+        metrics["retrieval"] = _retrieval(by_direction, pool, draws)
         ranks = rank_rows(by_direction, pool, list(scores))
-    metrics["counts"] = {
-        "valid_pairs": len(data.valid),
-        "test_pairs": int(main.sum()),
-        "test_entities": test.resampling.count,
-        "seeds": len(seeds),
-    }
     by_split = {"valid": (data.valid, valid), "test": (data.test, all_test)}
     return Evaluation(
         metrics,
@@ -233,16 +178,27 @@ def report(
     )
 
 
-def _decisions(
-    scores: NDArray[np.floating],
-    pairs: Pairs,
-    draws: int,
-    thresholds: NDArray[np.float64] | None = None,
-) -> Decisions:
-    labels = pairs.labels.numpy().astype(np.int64)
-    if thresholds is None:
-        thresholds = np.zeros(len(scores))
-    return Decisions(scores, labels, thresholds, Resampling(entity_clusters(pairs), draws))
+def _tiers(test: Decisions, data: Data, baselines: dict[str, Scores]) -> dict[str, Figures]:
+    """Return the figures of each tier and, in task pair, what word overlap scores there."""
+    rows = tier_rows(data.test.table)
+    figures = _parts(test, rows, 2)
+    if "caption_tfidf" in baselines:
+        overlap = baselines["caption_tfidf"][1]
+        for name, found in figures.items():
+            of_words = classification_metrics(overlap[rows[name]], test.labels[rows[name]], 0.0)
+            found["caption_tfidf_auc"] = of_words["auc"]
+    return figures
+
+
+def _slices(test: Decisions, data: Data) -> dict[str, Figures]:
+    table, train = data.test.table, data.train.table
+    rows = (
+        attribute_rows(table, data.instances)
+        | seen_rows(table, train)
+        | leaked_rows(table, train, data.images, data.texts)
+        | frequency_rows(table, data.instances)
+    )
+    return _parts(test, rows, SLICE_PAIRS)
 
 
 def _parts(
@@ -253,53 +209,59 @@ def _parts(
     for name, chosen in rows.items():
         part = decisions.of(chosen)
         if part.has_both_labels and len(part.labels) >= fewest:
-            names = ("accuracy", "auc")
-            found[name] = {"pairs": len(part.labels)} | summarize(part, names)
+            found[name] = {"pairs": len(part.labels)} | summarize(part, SHORT)
     return found
 
 
 def _baselines(
-    baselines: dict[str, Scores],
-    data: Data,
-    test: Decisions,
-    main: NDArray[np.bool_],
+    baselines: dict[str, Scores], valid: Decisions, test: Decisions, main: NDArray[np.bool_]
 ) -> dict[str, Figures]:
-    valid_labels = data.valid.labels.numpy().astype(np.int64)
     found = {}
     for name, (of_valid, of_test) in baselines.items():
-        threshold = np.array([best_threshold(of_valid, valid_labels)])
+        threshold = np.array([best_threshold(of_valid, valid.labels)])
         decided = Decisions(of_test[None, main], test.labels, threshold, test.resampling)
         found[name] = summarize(decided)
     return found
 
 
-def _emap(full: Decisions, projected: NDArray[np.float64]) -> Figures:
+def _controls(seeds: list[SeedScores], test: Decisions) -> dict[str, Figures]:
+    return {
+        name: summarize(replace(test, scores=np.array([s.controls[name] for s in seeds])), SHORT)
+        for name in seeds[0].controls
+    }
+
+
+def _emap(test: Decisions, rows: NDArray[np.int64], projected: NDArray[np.float64]) -> Figures:
     """Return figures with and without interaction on the same pairs, and what it adds."""
-    without = Decisions(projected, full.labels, full.thresholds, full.resampling)
-    names = ("accuracy", "auc")
-    figures: Figures = {"pairs": len(full.labels)}
-    summaries = {"with_interaction": full, "without_interaction": without}
-    draws = {}
-    for part, decisions in summaries.items():
-        found = summarize(decisions, names)
-        figures |= {f"{part}_{key}": value for key, value in found.items()}
-        draws[part] = decision_draws(
-            decisions.scores, decisions.labels, decisions.called, decisions.resampling, names
-        )
-    for name in names:
-        gap = {name: figures[f"with_interaction_{name}"] - figures[f"without_interaction_{name}"]}
-        drawn = (draws["with_interaction"][name] - draws["without_interaction"][name]).mean(axis=0)
-        figures |= {
-            f"gap_{key}": value
-            for key, value in with_interval(name, gap, drawn, full.resampling.count).items()
-        }
+    full = test.of(np.isin(np.arange(len(test.labels)), rows))
+    without = replace(full, scores=projected)
+    means = [over_seeds(part.figures()) for part in (full, without)]
+    draws = [part.draws(SHORT) for part in (full, without)]
+    means.append({name: means[0][name] - means[1][name] for name in SHORT})
+    draws.append({name: draws[0][name] - draws[1][name] for name in SHORT})
+    figures: Figures = {"pairs": len(rows)}
+    parts = ("with_interaction", "without_interaction", "gap")
+    for part, mean, drawn in zip(parts, means, draws, strict=True):
+        for name in SHORT:
+            found = with_interval(name, mean, drawn[name].mean(axis=0), full.resampling.count)
+            figures |= {f"{part}_{key}": value for key, value in found.items()}
     return figures
 
 
-def _nested(figures: dict[str, Figures]) -> dict[str, Any]:
-    """Turn dotted names into nested dictionaries."""
-    nested: dict[str, Any] = {}
-    for key, found in figures.items():
+def _calibration(valid: Decisions, test: Decisions) -> tuple[Figures, NDArray[np.float64]]:
+    """Return the figures of calibration, and each seed's fitted chances of a match."""
+    fitted = [
+        probabilities(v, valid.labels, t) for v, t in zip(valid.scores, test.scores, strict=True)
+    ]
+    chances = np.array([p for p, _ in fitted])
+    temperatures = [temperature for _, temperature in fitted]
+    return calibration_figures(chances, temperatures, test.labels, test.resampling), chances
+
+
+def _retrieval(ranks: dict[str, NDArray[np.float64]], pool: Pool, draws: int) -> dict[str, Any]:
+    """Return the figures of each direction, dotted names turned into nested dictionaries."""
+    nested: dict[str, Any] = {"pool_images": len(pool.images), "pool_texts": len(pool.texts)}
+    for key, found in retrieval_figures(ranks, pool, draws).items():
         place = nested
         for name in key.split("."):
             place = place.setdefault(name, {})

@@ -1,4 +1,4 @@
-"""Tables of what each seed's head says: a row for each pair, and for each query of a ranking."""
+"""What each seed's head says of the pairs, and tables of it: a row a pair, a row a query."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsim.evaluation.retrieval import Pool
+from mmsim.evaluation.bootstrap import Resampling
+from mmsim.evaluation.metrics import best_threshold
 from mmsim.evaluation.summary import Decisions
-from mmsim.training.memory import Pairs
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mmsim.evaluation.retrieval import Pool
+    from mmsim.training.memory import Pairs
 
 PREDICTION_COLUMNS = [
     "pair",
@@ -27,6 +30,32 @@ PREDICTION_COLUMNS = [
     "candidate_text",
 ]
 RANK_COLUMNS = ["direction", "query", "cluster", "seed", "rank"]
+
+
+def entity_clusters(pairs: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the cluster of each pair: its entity, or where it has none, its query alone."""
+    entity, image = pairs["entity"].to_numpy(), pairs["query_image"].to_numpy()
+    return np.where(entity >= 0, entity, -2 - image)
+
+
+def decide(
+    valid: Pairs,
+    test: Pairs,
+    of_valid: list[NDArray[np.float32]],
+    of_test: list[NDArray[np.float32]],
+    draws: int,
+) -> tuple[Decisions, Decisions]:
+    """Return the decisions on both splits by the scores of each seed.
+
+    The threshold of a seed is the best one for its validation scores.
+    """
+    labels = [pairs.labels.numpy().astype(np.int64) for pairs in (valid, test)]
+    thresholds = np.array([best_threshold(scores, labels[0]) for scores in of_valid])
+    resampling = [Resampling(entity_clusters(pairs.table), draws) for pairs in (valid, test)]
+    return (
+        Decisions(np.array(of_valid), labels[0], thresholds, resampling[0]),
+        Decisions(np.array(of_test), labels[1], thresholds, resampling[1]),
+    )
 
 
 def prediction_rows(seeds: list[int], splits: dict[str, tuple[Pairs, Decisions]]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from scipy.special import gammaln
 
 from mmsim.evaluation.bootstrap import Resampling
 from mmsim.evaluation.summary import Figures, summarize_means
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CUTOFFS = (1, 5, 10)
 
@@ -36,6 +40,32 @@ class Pool:
     relevant: NDArray[np.bool_]
     image_clusters: NDArray[np.int64]
     text_clusters: NDArray[np.int64]
+
+
+def retrieval_pool(test: pd.DataFrame) -> Pool:
+    """Return the images and captions of the own-caption test pairs."""
+    import pandas as pd
+
+    own = test[test["tier"] == "own_caption"]
+    images, image = np.unique(own["query_image"].to_numpy(), return_inverse=True)
+    texts, text = np.unique(own["candidate_text"].to_numpy(), return_inverse=True)
+    belongs = np.zeros((len(images), len(texts)), dtype=bool)
+    belongs[image, text] = True
+    shown = pd.DataFrame({"image": image, "text": text, "entity": own["query_gold"].to_numpy()})
+    shown = shown.explode("entity").dropna()
+    same = shown.merge(shown, on="entity")
+    relevant = belongs.copy()
+    relevant[same["image_x"], same["text_y"]] = True
+    entity = own["entity"].to_numpy()
+    clusters = _clusters(image, entity), _clusters(text, entity)
+    return Pool(images, texts, belongs, relevant, *clusters)
+
+
+def _clusters(places: NDArray[np.int64], entity: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the entity last seen at each place, where there is none a cluster of its own."""
+    clusters = -1 - np.arange(places.max(initial=-1) + 1)
+    clusters[places] = np.where(entity >= 0, entity, clusters[places])
+    return clusters
 
 
 def first_ranks(scores: NDArray[np.floating], relevant: NDArray[np.bool_]) -> NDArray[np.float64]:

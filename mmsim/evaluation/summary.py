@@ -48,6 +48,17 @@ class Decisions:
         """Whether there are positives and negatives: without, there is no AUC."""
         return len(np.unique(self.labels)) == 2
 
+    def figures(self) -> list[Figures]:
+        """Return the figures of each seed."""
+        return [
+            classification_metrics(scores, self.labels, threshold)
+            for scores, threshold in zip(self.scores, self.thresholds, strict=True)
+        ]
+
+    def draws(self, names: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
+        """Return figures in each draw, each of shape (seeds, draws)."""
+        return decision_draws(self.scores, self.labels, self.called, self.resampling, names)
+
 
 def summarize(decisions: Decisions, names: tuple[str, ...] | None = None) -> Figures:
     """Return ``<figure>``, ``<figure>_std``, ``<figure>_low`` and ``<figure>_high``.
@@ -63,22 +74,12 @@ def summarize(decisions: Decisions, names: tuple[str, ...] | None = None) -> Fig
     names : tuple of str, optional
         The figures wanted; all six by default.
     """
-    by_seed = [
-        classification_metrics(scores, decisions.labels, threshold)
-        for scores, threshold in zip(decisions.scores, decisions.thresholds, strict=True)
-    ]
+    by_seed = decisions.figures()
     means = over_seeds(by_seed)
-    wanted = names or tuple(by_seed[0])
-    drawn = decision_draws(
-        decisions.scores, decisions.labels, decisions.called, decisions.resampling, wanted
-    )
-    return {
-        key: value
-        for name in wanted
-        for key, value in with_interval(
-            name, means, drawn[name].mean(axis=0), decisions.resampling.count
-        ).items()
-    }
+    summary: Figures = {}
+    for name, drawn in decisions.draws(names or tuple(by_seed[0])).items():
+        summary |= with_interval(name, means, drawn.mean(axis=0), decisions.resampling.count)
+    return summary
 
 
 def summarize_means(values: dict[str, NDArray[np.float64]], resampling: Resampling) -> Figures:

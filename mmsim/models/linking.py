@@ -48,7 +48,7 @@ class LinkConfig:
     margin : float
         Of the triplet loss (dwe).
     without : str
-        Unit or loss that is left out; `mmsim.models.catalogue` lists them.
+        Unit or loss that is left out; `mmsim.catalogue` lists them.
     """
 
     name: str
@@ -101,7 +101,15 @@ class LinkHead(nn.Module):
 
     A head defines `encode_mentions`, `encode_entities`, `unit_scores` and `global_vectors`; the
     score is the mean of the units unless it says otherwise.
+
+    Attributes
+    ----------
+    exact_global : bool
+        Whether the dot product of `global_vectors` is the whole score: then nothing is left to
+        rank anew.
     """
+
+    exact_global = False
 
     def __init__(self, config: LinkConfig) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ its code instead attends over sequences of length one. Siamese networks: Bromley
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,30 @@ class SiameseConfig:
     dropout: float
 
 
+class BranchConfig(Protocol):
+    """What a branch reads of a head's configuration: fields as in `SiameseConfig`."""
+
+    @property
+    def attention(self) -> str:
+        """none, base or cross."""
+
+    @property
+    def width(self) -> int:
+        """Width of the vectors."""
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+
+    @property
+    def head_width(self) -> int:
+        """Width of each head's queries and keys."""
+
+    @property
+    def dropout(self) -> float:
+        """Share of entries dropped in training."""
+
+
 class Branch(nn.Module):
     """Encodes one modality, alone or in the light of the other.
 
@@ -64,7 +89,7 @@ class Branch(nn.Module):
     over-fits small data before the means have learnt anything (LayerScale, Touvron et al. 2021).
     """
 
-    def __init__(self, config: SiameseConfig, dim: int, other_dim: int) -> None:
+    def __init__(self, config: BranchConfig, dim: int, other_dim: int) -> None:
         super().__init__()
         width = config.width
         self.crosses = config.attention == "cross"
@@ -103,7 +128,7 @@ class Branch(nn.Module):
             attended = self.pool(own, other, pairs)
             return self._finish(mean.index_select(0, pairs[0]) + self.gate * attended)
         alone = isinstance(self.pool, TokenPool)
-        attended = self.pool(own) if alone else self.pool(own, own, _in_step(own))
+        attended = self.pool(own) if alone else self.pool(own, own, in_step(own))
         return self._finish(mean + self.gate * attended).index_select(0, pairs[0])
 
     def all_pairs(self, own: Sequences, other: Sequences) -> Tensor:
@@ -172,8 +197,8 @@ class Siamese(nn.Module):
                 query = self.image.all_pairs(image, text)
                 candidate = self.text.all_pairs(text, image).transpose(0, 1)
                 return cosine_similarity(query, candidate, dim=-1)
-            query = self.image(image, text, _in_step(image))
-            candidate = self.text(text, image, _in_step(text))
+            query = self.image(image, text, in_step(image))
+            candidate = self.text(text, image, in_step(text))
         return normalize(query, dim=-1) @ normalize(candidate, dim=-1).T
 
     def attention_weights(self, images: Sequences, texts: Sequences) -> dict[str, Tensor]:
@@ -193,21 +218,16 @@ class Siamese(nn.Module):
         ):
             if isinstance(branch.pool, AttentionPool):
                 context = other if branch.crosses else own
-                weights[name] = branch.pool.weights(own, context, _in_step(own))
+                weights[name] = branch.pool.weights(own, context, in_step(own))
         return weights
 
     def _prepare(self, images: Sequences, texts: Sequences) -> tuple[Sequences, Sequences]:
         """Standardise both modalities' features and, in training, drop channels."""
+        share = self.config.dropout if self.training else 0.0
         return (
-            self._drop_channels(images, self.standardize_image),
-            self._drop_channels(texts, self.standardize_text),
+            drop_channels(images, self.standardize_image, share),
+            drop_channels(texts, self.standardize_text, share),
         )
-
-    def _drop_channels(self, sequences: Sequences, standardize: Standardize) -> Sequences:
-        # Whole channels of an item, for all its tokens: neighbours would give them away.
-        keep = torch.ones_like(sequences.values[:, :1])
-        keep = nn.functional.dropout(keep, self.config.dropout, self.training)
-        return Sequences(standardize(sequences.values, keep), sequences.mask)
 
     def _embed_items(
         self, images: Sequences, texts: Sequences, batch: PairBatch
@@ -227,7 +247,14 @@ class Siamese(nn.Module):
         return embeddings[: len(query)], embeddings[len(query) :]
 
 
-def _in_step(sequences: Sequences) -> tuple[Tensor, Tensor]:
+def drop_channels(sequences: Sequences, standardize: Standardize, share: float) -> Sequences:
+    """Return the standardised features with this share of each item's channels dropped."""
+    # Whole channels of an item, for all its tokens: neighbours would give them away.
+    keep = nn.functional.dropout(torch.ones_like(sequences.values[:, :1]), share)
+    return Sequences(standardize(sequences.values, keep), sequences.mask)
+
+
+def in_step(sequences: Sequences) -> tuple[Tensor, Tensor]:
     """Pair each item with the other modality's item at the same position."""
     positions = torch.arange(len(sequences.mask), device=sequences.mask.device)
     return positions, positions

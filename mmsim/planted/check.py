@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 
+from mmsim.evaluation.cross_validation import trained_heads
 from mmsim.evaluation.evaluate import Data, evaluate
+from mmsim.models.heads import PairHead
 from mmsim.models.siamese import SiameseConfig
 from mmsim.planted.worlds import World, make_world
 from mmsim.reporting.table import columns
-from mmsim.training.loop import TrainingRules, train_head
+from mmsim.training.fit import TrainingRules
 
 SEEDS = (0, 1, 2)
 RULES = TrainingRules(
@@ -36,34 +38,28 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 
-def measure(world: World, attention: str = "none", draws: int = 1000) -> dict[str, Any]:
-    """Train three seeds of a small head on a world and return the metrics of its report."""
+def heads(world: World, attention: str, seeds: Iterable[int]) -> Iterator[PairHead]:
+    """Train small heads on a world."""
+    memory, pairs = world.memory, world.pairs
     config = SiameseConfig(
         task=world.task,
         attention=attention,
-        image_dim=world.memory.image_dim,
-        text_dim=world.memory.text_dim,
+        image_dim=memory.image_dim,
+        text_dim=memory.text_dim,
         width=32,
         heads=2,
         head_width=8,
         dropout=0.0,
     )
+    return trained_heads(
+        config, RULES, memory, pairs["train"], pairs["valid"], seeds, torch.float32
+    )
+
+
+def measure(world: World, attention: str = "none", draws: int = 1000) -> dict[str, Any]:
+    """Train three seeds of a small head on a world and return the metrics of its report."""
+    models = dict(zip(SEEDS, heads(world, attention, SEEDS), strict=True))
     train, valid, test = (world.pairs[split] for split in ("train", "valid", "test"))
-    statistics = world.memory.statistics(train.rows)
-    models = {
-        seed: train_head(
-            config,
-            RULES,
-            world.memory,
-            statistics,
-            train,
-            valid,
-            seed,
-            torch.float32,
-            lambda epoch: None,
-        ).model
-        for seed in SEEDS
-    }
     tables = (world.instances, world.images, world.texts, world.entities)
     data = Data(world.task, train, valid, test, *tables)
     return evaluate(models, world.memory, data, draws=draws).metrics

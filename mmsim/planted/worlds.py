@@ -48,6 +48,10 @@ ENTITIES = {"train": 300, "valid": 100, "test": 150}
 SHORTCUT_ENTITIES = 15
 
 Codes = NDArray[np.float64]
+Share = Callable[[np.random.Generator], tuple[Codes, Codes, Codes, Codes]]
+"""Draws the codes of an entity's two items: image and text of one, image and text of the other."""
+Labelled = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Pairs of items, and their labels."""
 
 
 @dataclass(frozen=True)
@@ -104,29 +108,28 @@ def make_world(name: str, seed: int = 0, entities: dict[str, int] | None = None)
     return WORLDS[name](np.random.default_rng(seed), entities or ENTITIES)
 
 
-def _of_entities(
-    share: Callable[[np.random.Generator], tuple[Codes, Codes, Codes, Codes]],
-) -> Draw:
-    """Return a world of two items for each entity; `share` draws the codes of both."""
+def _of_entities(share: Share) -> Draw:
+    """Return a world of two items for each entity."""
 
     def draw(rng: np.random.Generator, entities: dict[str, int]) -> World:
         items = _Items([], [], [], [])
-        pairs, entity = {}, 0
-        for split, count in entities.items():
-            positives = []
-            for _ in range(count):
-                first_image, first_text, second_image, second_text = share(rng)
-                positives.append(
-                    (
-                        items.add(first_image, first_text, entity, split),
-                        items.add(second_image, second_text, entity, split),
-                    )
-                )
-                entity += 1
-            pairs[split] = _with_dealt_negatives(np.array(positives), rng)
+        pairs = {split: _of_two(items, share, split, n, rng) for split, n in entities.items()}
         return _world("pair", items, pairs, rng)
 
     return draw
+
+
+def _of_two(
+    items: _Items, share: Share, split: str, count: int, rng: np.random.Generator
+) -> Labelled:
+    """Add two items for each of `count` new entities, and return their pairs."""
+    positives = []
+    for _ in range(count):
+        entity = len(items.entity) // 2
+        first_image, first_text, second_image, second_text = share(rng)
+        first = items.add(first_image, first_text, entity, split)
+        positives.append((first, items.add(second_image, second_text, entity, split)))
+    return _with_dealt_negatives(np.array(positives), rng)
 
 
 def _code(rng: np.random.Generator) -> Codes:
@@ -171,36 +174,20 @@ def _matching(rng: np.random.Generator, entities: dict[str, int]) -> World:
 
 
 def _leak(rng: np.random.Generator, entities: dict[str, int]) -> World:
-    world_items = _Items([], [], [], [])
-    pairs: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-    entity = 0
+    items = _Items([], [], [], [])
+    pairs = {split: _of_two(items, _nothing, split, n, rng) for split, n in entities.items()}
     for split, count in entities.items():
-        positives = []
-        for _ in range(count):
-            codes = _nothing(rng)
-            positives.append(
-                (
-                    world_items.add(codes[0], codes[1], entity, split),
-                    world_items.add(codes[2], codes[3], entity, split),
-                )
-            )
-            entity += 1
-        rows, labels = _with_dealt_negatives(np.array(positives), rng)
         if split != "train":
-            half = len(positives) // 2
-            of_train, labels_of_train = pairs["train"]
-            count_train = entities["train"]
-            known = [np.arange(half), count_train + np.arange(half)]
-            fresh = [
-                np.arange(half, len(positives)),
-                len(positives) + np.arange(half, len(positives)),
-            ]
-            rows = np.concatenate([of_train[np.concatenate(known)], rows[np.concatenate(fresh)]])
-            labels = np.concatenate(
-                [labels_of_train[np.concatenate(known)], labels[np.concatenate(fresh)]]
+            # Positives stand first, then as many negatives: half of each.
+            half, rest = np.arange(count // 2), np.arange(count // 2, count)
+            known = np.concatenate([half, entities["train"] + half])
+            fresh = np.concatenate([rest, count + rest])
+            of_train, of_split = pairs["train"], pairs[split]
+            pairs[split] = (
+                np.concatenate([of_train[0][known], of_split[0][fresh]]),
+                np.concatenate([of_train[1][known], of_split[1][fresh]]),
             )
-        pairs[split] = rows, labels
-    return _world("pair", world_items, pairs, rng)
+    return _world("pair", items, pairs, rng)
 
 
 def _shortcut(rng: np.random.Generator, entities: dict[str, int]) -> World:
@@ -238,9 +225,7 @@ WORLDS: dict[str, Draw] = {
 }
 
 
-def _with_dealt_negatives(
-    positives: NDArray[np.int64], rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _with_dealt_negatives(positives: NDArray[np.int64], rng: np.random.Generator) -> Labelled:
     """Return positives, then negatives in which every item stands as often: one cycle of them."""
     order = rng.permutation(len(positives))
     candidate = np.empty(len(positives), dtype=np.int64)
@@ -249,12 +234,7 @@ def _with_dealt_negatives(
     return np.concatenate([positives, negatives]), np.repeat([1, 0], len(positives))
 
 
-def _world(
-    task: str,
-    items: _Items,
-    pairs: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]],
-    rng: np.random.Generator,
-) -> World:
+def _world(task: str, items: _Items, pairs: dict[str, Labelled], rng: np.random.Generator) -> World:
     import pandas as pd
 
     count = len(items.entity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 SIDE_FIGURES = ("_std", "_low", "_high")
@@ -23,16 +23,18 @@ def summary_table(metrics: dict[str, Any]) -> str:
     """Return the figures that answer the main questions, a row each."""
     values = dict(flatten(metrics))
     lines: list[tuple[str, ...]] = [("figure", "value", "seeds", "95 % interval")]
-    lines += [_line(name, values[name], values) for name in _main_figures(metrics, values)]
+    wanted = _main_link_figures(metrics) if "link" in metrics else _main_figures(metrics)
+    lines += [_line(name, values[name], values) for name in wanted if name in values]
     counts = metrics["counts"]
+    rows = "mentions" if "link" in metrics else "pairs"
     head = (
-        f"{counts['test_pairs']:,} test pairs of {counts['test_entities']:,} entities, "
+        f"{counts[f'test_{rows}']:,} test {rows} of {counts['test_entities']:,} entities, "
         f"{counts['seeds']} seeds; intervals over entities. All figures: mmsim show --all"
     )
     return f"{head}\n{columns(lines)}"
 
 
-def _main_figures(metrics: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
+def _main_figures(metrics: dict[str, Any]) -> list[str]:
     wanted = ["valid.auc", *(f"test.{name}" for name in ("accuracy", "f1", "auc"))]
     wanted.append("test.average_precision")
     for direction in ("image_to_text", "text_to_image"):
@@ -43,7 +45,21 @@ def _main_figures(metrics: dict[str, Any], values: dict[str, Any]) -> Iterator[s
     wanted += [f"slices.{name}_entity.auc" for name in ("seen", "unseen")]
     wanted += [f"emap.{part}_auc" for part in ("with_interaction", "without_interaction", "gap")]
     wanted += ["ambiguity.told_apart", "ambiguity.auc", "calibration.brier", "calibration.ece"]
-    return (name for name in wanted if name in values)
+    return wanted
+
+
+def _main_link_figures(metrics: dict[str, Any]) -> list[str]:
+    wanted = ["valid.mrr"]
+    for name in ("hits_at_1", "hits_at_5", "mrr", "candidate_recall"):
+        wanted.append(f"link.candidates.{name}")
+    wanted += [f"baselines.{name}.mrr" for name in metrics["baselines"]]
+    wanted += [f"controls.{name}.mrr" for name in metrics["controls"]]
+    wanted += [f"slices.{name}.mrr" for name in ("seen_entity", "unseen_entity", "other_title")]
+    for protocol in ("injected", "pool"):
+        wanted += [f"link.{protocol}.{name}" for name in ("hits_at_1", "mrr", "retrieved")]
+        of_rules = metrics["link"][protocol]["baselines"]
+        wanted += [f"link.{protocol}.baselines.{name}.mrr" for name in of_rules]
+    return wanted
 
 
 def _line(name: str, value: float, values: dict[str, Any]) -> tuple[str, str, str, str]:

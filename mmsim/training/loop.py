@@ -1,10 +1,9 @@
-"""Training of one head with one seed: batches, epochs, early stopping."""
+"""Training of one head for pairs with one seed: its batches and losses, stopped by AUC."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,47 +12,16 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from mmsim.errors import UserError
-from mmsim.models.siamese import Siamese, SiameseConfig
-from mmsim.training.losses import Contrastive, InfoNCE, Logistic
+from mmsim.models.dedup import Dedup, DedupConfig
+from mmsim.models.heads import PairConfig, PairHead, build_pair_head
+from mmsim.training.fit import Epoch, TrainedHead, TrainingRules, fit
+from mmsim.training.losses import Contrastive, DedupLoss, InfoNCE, Logistic
 from mmsim.training.memory import ChannelStatistics, FeatureMemory, Pairs
 from mmsim.training.scoring import score_pairs
 
 
-@dataclass(frozen=True)
-class TrainingRules:
-    """How a head is trained; the fields are those of `mmsim.params.TrainParams`."""
-
-    loss: str
-    margin: float
-    temperature: float
-    epochs: int
-    patience: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Figures of one epoch: mean training loss, AUC on the validation pairs, seconds."""
-
-    epoch: int
-    train_loss: float
-    valid_auc: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TrainedHead:
-    """A head with the weights of its best epoch, and the figures of all epochs."""
-
-    model: Siamese
-    history: list[Epoch]
-    best_epoch: int
-
-
 def train_head(
-    config: SiameseConfig,
+    config: PairConfig,
     rules: TrainingRules,
     memory: FeatureMemory,
     statistics: ChannelStatistics,
@@ -62,12 +30,13 @@ def train_head(
     seed: int,
     precision: torch.dtype,
     report: Callable[[Epoch], None],
-) -> TrainedHead:
+) -> TrainedHead[PairHead]:
     """Train one head; the test pairs are never seen here.
 
     Training stops after `rules.patience` epochs without a better AUC on the validation pairs,
     whatever the loss, so that all losses are stopped by one figure. `statistics` are those of the
-    training pairs: the same for every seed, so they are found once, outside.
+    training pairs: the same for every seed, so they are found once, outside. The dedup head has
+    a loss of its own, whatever `rules.loss`.
 
     Raises
     ------
@@ -77,50 +46,31 @@ def train_head(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     device = memory.grid.device
-    model = Siamese(config)
+    if isinstance(config, DedupConfig):
+        rules = replace(rules, loss="dedup")
+    elif rules.loss == "infonce" and int((train.labels == 1).sum()) < 2:
+        raise UserError("train.loss infonce needs two or more positive training pairs")
+    model = build_pair_head(config)
     model.standardize_image.set_statistics(*statistics.image)
     model.standardize_text.set_statistics(*statistics.text)
     model.to(device)
-    loss = _make_loss(rules).to(device)
-    parameters = [*model.parameters(), *loss.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=rules.learning_rate, weight_decay=rules.weight_decay, fused=True
-    )
-    history: list[Epoch] = []
-    best_auc, best_epoch, best_state = -1.0, 0, model.state_dict()
-    for epoch in range(1, rules.epochs + 1):
-        started = time.monotonic()
-        model.train()
-        losses = []
+    loss = _make_loss(config, rules).to(device)
+
+    def losses() -> Iterator[Tensor]:
         for batch in batches(train, rules, rng):
-            value = batch_loss(model, loss, memory, train, batch, precision)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            optimizer.step()
-            losses.append(value.detach())
-        if not losses:
-            raise UserError("train.loss infonce needs two or more positive training pairs")
-        mean_loss = float(torch.stack(losses).mean())
+            yield batch_loss(model, loss, memory, train, batch, precision)
+
+    def validate() -> float:
         scores = score_pairs(model, memory, valid.rows)
-        # The scores too: it may be the last step of the epoch that diverges.
-        if not (np.isfinite(mean_loss) and np.isfinite(scores).all()):
-            raise UserError(
-                f"training diverged in epoch {epoch} with seed {seed}, mean loss {mean_loss}; "
-                f"lower train.learning_rate (now {rules.learning_rate})"
-            )
-        auc = float(roc_auc_score(valid.labels, scores))
-        history.append(Epoch(epoch, mean_loss, auc, time.monotonic() - started))
-        report(history[-1])
-        if auc > best_auc:
-            best_auc, best_epoch = auc, epoch
-            best_state = {name: value.clone() for name, value in model.state_dict().items()}
-        elif epoch - best_epoch >= rules.patience:
-            break
-    model.load_state_dict(best_state)
-    return TrainedHead(model.eval(), history, best_epoch)
+        return float(roc_auc_score(valid.labels, scores)) if np.isfinite(scores).all() else np.nan
+
+    parameters = [*model.parameters(), *loss.parameters()]
+    return TrainedHead(model, fit(model, parameters, losses, validate, rules, seed, report))
 
 
-def _make_loss(rules: TrainingRules) -> nn.Module:
+def _make_loss(config: PairConfig, rules: TrainingRules) -> nn.Module:
+    if isinstance(config, DedupConfig):
+        return DedupLoss(cosine_losses=config.without != "cosine_losses")
     if rules.loss == "contrastive":
         return Contrastive(rules.margin)
     return Logistic() if rules.loss == "bce" else InfoNCE(rules.temperature)
@@ -146,7 +96,7 @@ def batches(pairs: Pairs, rules: TrainingRules, rng: np.random.Generator) -> Ite
 
 
 def batch_loss(
-    model: Siamese,
+    model: PairHead,
     loss: nn.Module,
     memory: FeatureMemory,
     pairs: Pairs,
@@ -156,15 +106,20 @@ def batch_loss(
     """Return the loss of one batch of pair numbers."""
     features = memory.batch(pairs.rows[batch], model.config.task)
     device = memory.grid.device
+    found: tuple[Tensor | list[Tensor], ...]
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        if isinstance(loss, InfoNCE):
-            scores = model.score_all(features).float()
+        if isinstance(model, Dedup):
+            cosines = model.cosines(features)
+            found = (model.logits(cosines), list(cosines.values()))
+            targets = pairs.labels[batch]
+        elif isinstance(loss, InfoNCE):
+            found = (model.score_all(features).float(),)
             targets = torch.from_numpy(shared(pairs, batch.numpy()))
         else:
-            scores = model(features).float()
+            found = (model(features).float(),)
             targets = pairs.labels[batch]
     # Outside of autocast: the losses need the precision of float32.
-    value: Tensor = loss(scores, targets.to(device))
+    value: Tensor = loss(*found, targets.to(device))
     return value
 
 

@@ -1,4 +1,4 @@
-"""Losses over cosine scores of pairs."""
+"""Losses over scores of pairs."""
 
 from __future__ import annotations
 
@@ -40,6 +40,39 @@ class Logistic(nn.Module):
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of pairs with cosine `scores` and 0/1 `labels`."""
         return binary_cross_entropy_with_logits(self.scale.exp() * scores + self.offset, labels)
+
+
+class DedupLoss(nn.Module):
+    """Binary cross-entropy of the logit, and a cosine-embedding loss for each cosine.
+
+    Source: `mmsim.models.dedup`. Targets of the first are 0 and 1, of the others -1 and 1.
+    """
+
+    def __init__(self, cosine_losses: bool) -> None:
+        super().__init__()
+        self.cosine_losses = cosine_losses
+
+    def forward(self, logits: Tensor, cosines: list[Tensor], labels: Tensor) -> Tensor:
+        """Return the sum of the mean losses of pairs with 0/1 `labels`.
+
+        Parameters
+        ----------
+        logits, labels : Tensor, shape (pairs,)
+        cosines : list of Tensor, each of shape (pairs,)
+        """
+        total = binary_cross_entropy_with_logits(logits, labels)
+        if self.cosine_losses:
+            for values in cosines:
+                total = total + cosine_embedding(values, 2 * labels - 1)
+        return total
+
+
+def cosine_embedding(cosines: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean of 1 - cosine where the target is 1 and max(0, cosine) where it is -1.
+
+    `torch.nn.functional.cosine_embedding_loss` with margin 0, of cosines that are known already.
+    """
+    return torch.where(targets > 0, 1 - cosines, cosines.clamp(min=0)).mean()
 
 
 class InfoNCE(nn.Module):

@@ -57,11 +57,18 @@ class FeatureMemory:
     def load(cls, image_store: Path, text_store: Path, device: torch.device) -> FeatureMemory:
         """Read both stores once, in sequence, to `device`."""
         images, texts = FeatureStore.open(image_store), FeatureStore.open(text_store)
+        images_ok = torch.from_numpy(images.read("status") == Status.OK)
+        # Where no image could be encoded, as in data of texts alone, there is no grid to read.
+        grid = (
+            torch.from_numpy(images.read("grid"))
+            if images_ok.any()
+            else torch.zeros(images.rows, 1, images.width, dtype=torch.float16)
+        )
         return cls(
-            torch.from_numpy(images.read("grid")).to(device),
+            grid.to(device),
             torch.from_numpy(texts.read("tokens")).to(device),
             torch.from_numpy(texts.read("offsets")).to(device),
-            torch.from_numpy(images.read("status") == Status.OK),
+            images_ok,
             torch.from_numpy(texts.read("status") == Status.OK),
         )
 
@@ -80,9 +87,11 @@ class FeatureMemory:
         values = self.grid[rows].float()
         return Sequences(values, values.new_ones(values.shape[:2], dtype=torch.bool))
 
-    def texts(self, rows: Tensor) -> Sequences:
-        """Gather the tokens of texts, as float32, padded to the longest of them."""
+    def texts(self, rows: Tensor, most: int | None = None) -> Sequences:
+        """Gather the tokens of texts, the first `most`, as float32, padded to the longest."""
         start, length = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        if most is not None:
+            length = length.clamp(max=most)
         steps = torch.arange(int(length.max()), device=rows.device)
         mask = steps < length[:, None]
         positions = (start[:, None] + steps).clamp(max=len(self.tokens) - 1)
@@ -184,7 +193,12 @@ class Pairs:
 
     @classmethod
     def load(cls, path: Path, memory: FeatureMemory) -> Pairs:
-        """Read a pair list, less the pairs that have a row without features.
+        """Read a pair list: `Pairs.of` a Parquet table."""
+        return cls.of(read_table(path), memory, str(path))
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, memory: FeatureMemory, name: str = "the pairs") -> Pairs:
+        """Take a pair list, less the pairs that have a row without features.
 
         Such rows are rare: their image could be read when the pairs were drawn, yet not
         encoded. How many pairs they cost is printed.
@@ -194,17 +208,16 @@ class Pairs:
         UserError
             If the list points at rows that the feature stores do not have.
         """
-        table = read_table(path)
         rows = torch.tensor(table[ROW_COLUMNS].to_numpy())
         images, texts = len(memory.grid), len(memory.offsets) - 1
         if rows[:, [0, 2]].max() >= images or rows[:, [1, 3]].max() >= texts:
             raise UserError(
-                f"{path} points at rows beyond the {images} images and {texts} texts of the "
+                f"{name} points at rows beyond the {images} images and {texts} texts of the "
                 f"feature stores; they are of different data: run `dvc repro`"
             )
         usable = memory.images_ok[rows[:, [0, 2]]].all(1) & memory.texts_ok[rows[:, [1, 3]]].all(1)
         if not usable.all():
-            print(f"{path}: {int((~usable).sum())} of {len(rows)} pairs have no features, left out")
+            print(f"{name}: {int((~usable).sum())} of {len(rows)} pairs have no features, left out")
             rows, table = rows[usable], table[usable.numpy()].reset_index(drop=True)
         return cls(rows, torch.tensor(table["label"].to_numpy()).float(), table)
 

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmsim.models.heads import PairHead
 from mmsim.models.siamese import Siamese
 from mmsim.training.memory import FeatureMemory
 
@@ -18,12 +19,12 @@ BLOCK_ITEMS = 32
 
 
 @torch.inference_mode()
-def score_pairs(model: Siamese, memory: FeatureMemory, rows: Tensor) -> NDArray[np.float32]:
+def score_pairs(model: PairHead, memory: FeatureMemory, rows: Tensor) -> NDArray[np.float32]:
     """Score pairs.
 
     Parameters
     ----------
-    model : Siamese
+    model : PairHead
         On the device of `memory`.
     rows : Tensor, int64, shape (pairs, 4)
         Row numbers in the order of `mmsim.training.memory.ROW_COLUMNS`.

@@ -7,28 +7,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from mmsim.files import replacing_file, replacing_folder, write_json
-from mmsim.models.checkpoint import save_pretrained
-from mmsim.models.siamese import SiameseConfig
-from mmsim.training.loop import Epoch, TrainedHead, TrainingRules, train_head
-from mmsim.training.memory import FeatureMemory, Pairs
-
-
-def seed_folder(models: Path, seed: int) -> Path:
-    """Return the folder of one seed's head."""
-    return models / f"seed_{seed}"
+from mmsim.models.checkpoint import Head, save_pretrained, seed_folder
+from mmsim.training.configure import Trainer
+from mmsim.training.fit import Epoch, History
 
 
 def train_seeds(
-    config: SiameseConfig,
-    rules: TrainingRules,
-    memory: FeatureMemory,
-    train: Pairs,
-    valid: Pairs,
+    trainer: Trainer[Head],
     seeds: list[int],
-    precision: torch.dtype,
+    figure: str,
     models: Path,
     curves: Path,
 ) -> None:
@@ -36,34 +24,40 @@ def train_seeds(
 
     `models` holds ``seed_<n>/`` with the weights, the configuration and ``history.json`` (the
     figures of each epoch, and which epoch was kept). `curves` is a CSV table: epoch, train_loss,
-    valid_auc, means over the seeds that were still in training.
+    validation (the monitored figure), means over the seeds that were still in training.
+
+    Parameters
+    ----------
+    trainer : callable
+        From `mmsim.training.configure`.
+    figure : str
+        Name of the monitored figure: ``"AUC"`` or ``"MRR"``.
     """
-    heads: dict[int, TrainedHead] = {}
-    statistics = memory.statistics(train.rows)
+    histories: list[History] = []
     with replacing_folder(models) as folder:
         for seed in seeds:
             started = time.monotonic()
-            head = heads[seed] = train_head(
-                config, rules, memory, statistics, train, valid, seed, precision, _print_epoch(seed)
-            )
-            save_pretrained(head.model, seed_folder(folder, seed))
+            trained = trainer(seed, _print_epoch(seed, figure))
+            history = trained.history
+            histories.append(history)
+            save_pretrained(trained.model, seed_folder(folder, seed))
             write_json(
                 seed_folder(folder, seed) / "history.json",
                 {
-                    "best_epoch": head.best_epoch,
-                    "epochs": [_figures(epoch) for epoch in head.history],
+                    "best_epoch": history.best_epoch,
+                    "epochs": [_figures(epoch) for epoch in history.epochs],
                 },
             )
-            best = head.history[head.best_epoch - 1]
             print(
-                f"seed {seed}: best epoch {head.best_epoch} of {len(head.history)}, validation "
-                f"AUC {best.valid_auc:.4f}, {time.monotonic() - started:.1f} s",
+                f"seed {seed}: best epoch {history.best_epoch} of {len(history.epochs)}, "
+                f"validation {figure} {history.best.validation:.4f}, "
+                f"{time.monotonic() - started:.1f} s",
                 flush=True,
             )
     with replacing_file(curves) as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["epoch", "train_loss", "valid_auc"], lineterminator="\n")
+        writer = csv.DictWriter(file, ["epoch", "train_loss", "validation"], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_mean_curves(list(heads.values())))
+        writer.writerows(_mean_curves(histories))
 
 
 def _figures(epoch: Epoch) -> dict[str, float]:
@@ -71,26 +65,26 @@ def _figures(epoch: Epoch) -> dict[str, float]:
     return {
         "epoch": epoch.epoch,
         "train_loss": epoch.train_loss,
-        "valid_auc": epoch.valid_auc,
+        "validation": epoch.validation,
     }
 
 
-def _print_epoch(seed: int) -> Callable[[Epoch], None]:
+def _print_epoch(seed: int, figure: str) -> Callable[[Epoch], None]:
     def report(epoch: Epoch) -> None:
         print(
             f"seed {seed} epoch {epoch.epoch}: training loss {epoch.train_loss:.4f}, validation "
-            f"AUC {epoch.valid_auc:.4f}, {epoch.seconds:.1f} s",
+            f"{figure} {epoch.validation:.4f}, {epoch.seconds:.1f} s",
             flush=True,
         )
 
     return report
 
 
-def _mean_curves(heads: list[TrainedHead]) -> list[dict[str, float]]:
-    longest = max(len(head.history) for head in heads)
+def _mean_curves(histories: list[History]) -> list[dict[str, float]]:
+    longest = max(len(history.epochs) for history in histories)
     curves = []
     for index in range(longest):
-        epochs = [_figures(head.history[index]) for head in heads if index < len(head.history)]
+        epochs = [_figures(h.epochs[index]) for h in histories if index < len(h.epochs)]
         curves.append(
             {name: sum(epoch[name] for epoch in epochs) / len(epochs) for name in epochs[0]}
             | {"epoch": index + 1}

@@ -7,8 +7,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from mmsim.data.knowledge import DESCRIPTIONS, KNOWLEDGE_FILES
 from mmsim.data.release import (
-    DESCRIPTIONS,
     IMAGE_FOLDER,
     SPLITS,
     mention_file,
@@ -22,10 +22,10 @@ from mmsim.progress import track
 def copy_release(folder: Path, destination: Path) -> None:
     """Copy what belongs to the release layout from `folder` into `destination`.
 
-    `folder` is only read. One split of one level is enough; images and descriptions may be
-    missing. A folder whose only sub-folder has the layout will do as well. Files are copied,
-    not linked: DVC makes the outputs of a stage read-only, and through a link, symbolic or
-    hard, it would do so to the user's files.
+    `folder` is only read. One split of one level is enough; images and what is known of
+    entities may be missing. A folder whose only sub-folder has the layout will do as well. Files
+    are copied, not linked: DVC makes the outputs of a stage read-only, and through a link,
+    symbolic or hard, it would do so to the user's files.
 
     Raises
     ------
@@ -39,8 +39,8 @@ def copy_release(folder: Path, destination: Path) -> None:
         if (root / IMAGE_FOLDER).is_dir()
         else []
     )
-    descriptions = [root / DESCRIPTIONS] if (root / DESCRIPTIONS).is_file() else []
-    sources = _caption_files(root) + descriptions + images
+    knowledge = [root / name for name in KNOWLEDGE_FILES if (root / name).is_file()]
+    sources = _caption_files(root) + knowledge + images
     with track(f"copying {root}", sum(file.stat().st_size for file in sources), "B") as progress:
         for source in sources:
             target = destination / source.relative_to(root)

@@ -48,7 +48,11 @@ def download(params: DataParams, destination: Path, workers: int) -> None:
             else:
                 from mmsim.data.download.wikidiverse import fetch_release
 
-                fetch_release(folder, params.images, workers)
+                fetch_release(folder, params.images, workers, entity_images=params.entity_images)
+            if params.entity_images:
+                from mmsim.data.download.entity_images import fetch_entity_images
+
+                fetch_entity_images(folder, workers)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -23,8 +23,8 @@ from mmsim.data.download.drive import DRIVE, drive_address
 from mmsim.data.download.folder import copy_file
 from mmsim.data.download.http import FetchError, fetch, new_session
 from mmsim.data.download.image_urls import fetch_images
+from mmsim.data.knowledge import DESCRIPTIONS, ENTITY_IMAGES
 from mmsim.data.release import (
-    DESCRIPTIONS,
     IMAGE_FOLDER,
     SPLITS,
     mention_file,
@@ -67,6 +67,9 @@ MENTIONS = Artefact(
 ENTITY_DESCRIPTIONS = Artefact(
     DESCRIPTIONS, "1LKjcWrU6YdFfLX6iKi0cFKtyhf4t2bbe", (Path(DESCRIPTIONS),)
 )
+ENTITY_IMAGE_LIST = Artefact(
+    ENTITY_IMAGES, "1ukoThqll410GG3P0I7-29kg299OzYgOT", (Path(ENTITY_IMAGES),)
+)
 IMAGES = Artefact(f"{IMAGE_FOLDER}.zip", "1Xg7HxKbvhfKWrrHOYi2-59tE634ILTph", (Path(IMAGE_FOLDER),))
 
 
@@ -76,6 +79,7 @@ def fetch_release(
     workers: int,
     drive: str = DRIVE,
     sleep: Callable[[float], None] = time.sleep,
+    entity_images: bool = False,
 ) -> None:
     """Fetch WikiDiverse and lay it out in `destination`.
 
@@ -93,6 +97,9 @@ def fetch_release(
         Where Google Drive answers.
     sleep : callable
         Waits for a number of seconds between attempts.
+    entity_images : bool
+        Also fetch the list of entities' images; the images themselves are fetched by
+        `mmsim.data.download.entity_images`.
 
     Raises
     ------
@@ -101,7 +108,8 @@ def fetch_release(
         not hold what it should.
     """
     with _alone_in(cache_dir("downloads")):
-        for artefact in (PASSAGES, MENTIONS, ENTITY_DESCRIPTIONS):
+        lists = [ENTITY_DESCRIPTIONS, *([ENTITY_IMAGE_LIST] if entity_images else [])]
+        for artefact in (PASSAGES, MENTIONS, *lists):
             fetch_artefact(artefact, destination, drive, sleep)
         if images == "archive":
             fetch_artefact(IMAGES, destination, drive, sleep)
@@ -120,9 +128,9 @@ def fetch_artefact(
     obtained = _obtain(artefact, cache_dir("downloads"), drive, sleep)
     if obtained.is_dir():
         _place(artefact, obtained, obtained, destination, copy_file)
-    elif artefact is ENTITY_DESCRIPTIONS and archive_format(obtained) is None:
-        _check_descriptions(obtained)
-        copy_file(obtained, destination / DESCRIPTIONS)
+    elif artefact.file_name.endswith(".tsv") and archive_format(obtained) is None:
+        _check_list(obtained)
+        copy_file(obtained, destination / artefact.file_name)
     else:
         unpacked = destination / ".unpacked"
         unpack(obtained, unpacked)
@@ -220,11 +228,12 @@ def _place(
             put(path, target)
 
 
-def _check_descriptions(path: Path) -> None:
+def _check_list(path: Path) -> None:
+    # One of the lists begins with a line of headings.
     with path.open("rb") as lines:
-        start = lines.readline(1000)
+        start = lines.readline(1000) + lines.readline(1000)
     if b"@@@@" not in start:
         raise UserError(
-            f"{path} should hold lines such as entity@@@@description (or be a zip or tar); it "
+            f"{path} should hold lines of fields separated by @@@@ (or be a zip or tar); it "
             f"begins with {start[:60]!r}; delete it to fetch it again, or put the right file there"
         )
