@@ -16,7 +16,8 @@ def main() -> None:
     """Multimodal similarity on precomputed features.
 
     The pipeline is run by DVC: `dvc repro`, `dvc exp run -S model.attention=cross`,
-    `dvc metrics diff`. The commands here stand beside it.
+    `dvc exp run -S task=link -S model.name=m3el`, `dvc metrics diff`. The commands here stand
+    beside it.
     """
 
 
@@ -27,7 +28,9 @@ def check() -> None:
     from mmsim.params import load_params
 
     params = load_params()
-    print(f"params.yaml is valid: task {params.task}, attention {params.model.attention}")
+    model = params.model
+    head = f"siamese, attention {model.attention}" if model.name == "siamese" else model.name
+    print(f"params.yaml is valid: task {params.task}, head {head}")
 
 
 @main.command()

@@ -289,6 +289,61 @@ def test_two_variants_are_compared_on_the_same_test_pairs(project: Project, cros
     )
 
 
+@pytest.fixture(scope="session")
+def linked(first_run: tuple[Project, Log]) -> Log:
+    """`dvc exp run` of two linking heads, under their names; the log of the first."""
+    project, _ = first_run
+    reset(project)
+    logs = []
+    for head in ("mimic", "m3el"):
+        changes = ("task=link", f"model.name={head}", "train.epochs=2")
+        options = (option for change in changes for option in ("-S", change))
+        logs.append(project.dvc("exp", "run", "--name", head, *options))
+        assert logs[-1].status == 0, logs[-1].text
+    return logs[0]
+
+
+def test_linking_encodes_its_own_texts_and_no_image_again(linked: Log) -> None:
+    assert sorted(linked.ran) == sorted(["pairs", "features_text", *AFTER_FEATURES])
+    assert "images to encode" not in linked.text
+
+
+def test_linking_figures_stand_under_their_protocols(project: Project, linked: Log) -> None:
+    figures = project.figures("m3el")
+    for name in ("link.hits_at_1", "link.candidates.mrr", "link.injected.mrr", "link.pool.mrr"):
+        assert 0 <= figures[name]["new"] <= 1
+        assert 0 <= figures[f"{name}_low"]["new"] <= figures[f"{name}_high"]["new"] <= 1
+    assert figures["link.mrr"]["new"] == figures["link.candidates.mrr"]["new"]
+    assert (
+        figures["link.candidates.mrr"]["new"] <= figures["link.candidates.candidate_recall"]["new"]
+    )
+
+
+def test_two_linking_heads_are_compared_on_the_same_mentions(project: Project, linked: Log) -> None:
+    done = project.python("-m", "mmsim.cli", "compare", "mimic", "m3el", "--draws", "100")
+    assert done.status == 0, done.text
+    for figure in ("candidates.mrr", "injected.mrr", "pool.hits_at_1"):
+        assert f"\n{figure} " in done.text
+    refused = project.python("-m", "mmsim.cli", "compare", "mimic", "HEAD", "--draws", "100")
+    assert refused.status != 0
+    assert "one links mentions, the other tells pairs apart" in refused.text
+
+
+def test_the_deduplication_head_tells_captioned_images_apart(project: Project) -> None:
+    log = project.dvc("exp", "run", "--name", "dedup", "-S", "task=pair", "-S", "model.name=dedup")
+    assert log.status == 0, log.text
+    figures = project.figures("dedup")
+    for name in ("test.auc", "baselines.frozen_cosine.auc", "baselines.logistic_cosines.auc"):
+        assert 0 <= figures[name]["new"] <= 1
+
+
+def test_a_head_that_is_not_for_the_task_is_refused(project: Project) -> None:
+    log = project.dvc("exp", "run", "-S", "model.name=m3el")
+    assert log.status != 0
+    assert "model.name is 'm3el', which is not for task match" in log.text
+    assert "Traceback" not in log.text
+
+
 def test_how_the_work_is_done_reruns_nothing(project: Project) -> None:
     log = project.dvc("exp", "run", "-S", "runtime.image_batch_size=4")
     assert (log.status, log.ran, log.restored) == (0, [], [])
