@@ -8,14 +8,19 @@ from typing import Any
 from mmsim.paths import AMBIGUOUS_FORMS
 from mmsim.reporting.html import cell, figures_table, table, words
 
-FIGURES = {
+LISTS = {
     "hits_at_1": "Hits@1",
     "hits_at_3": "Hits@3",
+    "hits_at_5": "Hits@5",
+    "mrr": "MRR",
+    "mean_rank": "mean rank",
+}
+POOL = {
+    "hits_at_1": "Hits@1",
     "hits_at_5": "Hits@5",
     "hits_at_10": "Hits@10",
     "hits_at_20": "Hits@20",
     "mrr": "MRR",
-    "mean_rank": "mean rank",
 }
 SHORT = {"mentions": "mentions", "hits_at_1": "Hits@1", "mrr": "MRR"}
 
@@ -39,9 +44,8 @@ def link_blocks(metrics: dict[str, Any], summary: dict[str, Any]) -> list[str]:
     """
     counts = metrics["counts"]
     blocks = [
-        f"<p>{counts['test_mentions']:,} test mentions of {counts['test_entities']:,} entities, "
-        f"{counts['nil_mentions']:,} of them in no knowledge base; {counts['entities']:,} "
-        f"entities in all.</p>"
+        f"<p>{counts['test_mentions']:,} test mentions, {counts['nil_mentions']:,} of them of "
+        f"entities in no knowledge base; {counts['entities']:,} entities in all.</p>"
     ]
     for protocol, meaning in PROTOCOLS.items():
         found = metrics["link"][protocol]
@@ -50,11 +54,16 @@ def link_blocks(metrics: dict[str, Any], summary: dict[str, Any]) -> list[str]:
         blocks += [
             f"<h2>Protocol {protocol}</h2>",
             f"<p>{meaning}</p>",
-            figures_table(FIGURES, rows),
+            figures_table(POOL if protocol == "pool" else LISTS, rows),
         ]
         if protocol == "candidates":
             ceiling = cell(found, "candidate_recall")
-            blocks.append(f"<p>Share whose gold is among the candidates: {ceiling}.</p>")
+            margins = {words(name): found for name, found in metrics["margins"].items()}
+            blocks += [
+                f"<p>Share whose gold is among the candidates, the most that any head can reach: "
+                f"{ceiling}. What the head adds to each baseline, on the same mentions:</p>",
+                figures_table({"mrr": "MRR, head less baseline"}, margins),
+            ]
         if "retrieved" in found:
             share = cell(found, "retrieved")
             blocks.append(f"<p>Share whose gold was among those scored in full: {share}.</p>")
