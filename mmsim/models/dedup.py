@@ -27,8 +27,7 @@ from torch.nn.functional import cosine_similarity
 
 from mmsim.models.attention import masked_mean
 from mmsim.models.batch import PairBatch
-from mmsim.models.siamese import drop_channels
-from mmsim.models.standardize import Standardize
+from mmsim.models.standardize import Standardize, drop_channels
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ from mmsim.models.linking import (
     filled,
     ranking_scores,
 )
-from mmsim.models.siamese import drop_channels
+from mmsim.models.standardize import drop_channels
 
 TEMPERATURE = 0.07
 """Temperature of the alignment losses before training."""

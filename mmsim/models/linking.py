@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mmsim.models.batch import LinkItems, RankingBatch, Sequences
-from mmsim.models.standardize import Standardize
+from mmsim.models.standardize import Standardize, drop_channels
 
 Encoded = dict[str, Tensor]
 """Tensors of encoded mentions or entities by name, the items along the first axis (or two)."""
@@ -90,10 +90,7 @@ class Inputs(nn.Module):
         )
 
     def _prepare(self, sequences: Sequences, standardize: Standardize) -> Sequences:
-        # Whole channels of an item, for all its tokens: neighbours would give them away.
-        keep = torch.ones_like(sequences.values[:, :1])
-        keep = nn.functional.dropout(keep, self.dropout, self.training)
-        return Sequences(standardize(sequences.values, keep), sequences.mask)
+        return drop_channels(sequences, standardize, self.dropout if self.training else 0.0)
 
 
 class LinkHead(nn.Module):

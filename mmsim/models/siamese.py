@@ -21,7 +21,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from mmsim.models.attention import AttentionPool, TokenPool, masked_mean
 from mmsim.models.batch import PairBatch, Sequences
-from mmsim.models.standardize import Standardize
+from mmsim.models.standardize import Standardize, drop_channels
 
 GATE_START = 0.1
 """Weight of attention beside the mean before training."""
@@ -245,13 +245,6 @@ class Siamese(nn.Module):
         image, text = self.image(images, texts, pairs), self.text(texts, images, pairs[::-1])
         embeddings = self.fuse(torch.cat([image, text], dim=-1)).index_select(0, positions)
         return embeddings[: len(query)], embeddings[len(query) :]
-
-
-def drop_channels(sequences: Sequences, standardize: Standardize, share: float) -> Sequences:
-    """Return the standardised features with this share of each item's channels dropped."""
-    # Whole channels of an item, for all its tokens: neighbours would give them away.
-    keep = nn.functional.dropout(torch.ones_like(sequences.values[:, :1]), share)
-    return Sequences(standardize(sequences.values, keep), sequences.mask)
 
 
 def in_step(sequences: Sequences) -> tuple[Tensor, Tensor]:

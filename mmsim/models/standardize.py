@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmsim.models.batch import Sequences
+
 
 class Standardize(nn.Module):
     """Brings each feature channel to mean 0 and deviation 1 over the training data.
@@ -38,3 +40,10 @@ class Standardize(nn.Module):
         """
         scale = keep / self.deviation
         return torch.addcmul(-self.mean * scale, values, scale)
+
+
+def drop_channels(sequences: Sequences, standardize: Standardize, share: float) -> Sequences:
+    """Return the standardised features with this share of each item's channels dropped."""
+    # Whole channels of an item, for all its tokens: neighbours would give them away.
+    keep = nn.functional.dropout(torch.ones_like(sequences.values[:, :1]), share)
+    return Sequences(standardize(sequences.values, keep), sequences.mask)
