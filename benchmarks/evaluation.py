@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 
 from mmsim.evaluation.baselines import MeanFeatures, baseline_scores
-from mmsim.evaluation.evaluate import Data, report
+from mmsim.evaluation.evaluate import report
+from mmsim.evaluation.inputs import Data
 from mmsim.evaluation.retrieval import retrieval_pool
 from mmsim.evaluation.score import SeedScores, projected_pairs
 from mmsim.evaluation.slices import primary

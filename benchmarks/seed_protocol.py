@@ -19,7 +19,7 @@ import torch
 
 from mmsim.data.items import ItemTable, load_items
 from mmsim.data.negatives import identity
-from mmsim.data.pairs import PairRules, _rows, draw_pairs
+from mmsim.data.pairs import PairRules, pair_rows, draw_pairs
 from mmsim.data.positives import same_entity
 from mmsim.data.prepare import prepare
 from mmsim.data.seed_protocol import seed_pairs
@@ -134,7 +134,7 @@ def lexical_tier(table: ItemTable, valid: pd.DataFrame) -> pd.DataFrame:
     positives = same_entity(items, table.entity_keys, CAP)
     taken = {identity(*pair, ordered=False) for pair in positives}
     tiers = hard_negatives(items, table.traits["valid"], np.array(positives), taken, CAP, "pair")
-    negatives = _rows(items, tiers["lexical"].pairs, 0, "lexical", "same_entity")
+    negatives = pair_rows(items, tiers["lexical"].pairs, 0, "lexical", "same_entity")
     return pd.concat([valid[valid["label"] == 1], negatives], ignore_index=True)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmsim.evaluation.evaluate import Data
+from mmsim.evaluation.inputs import Data
 from mmsim.models.batch import PairBatch, Sequences
 from mmsim.models.siamese import Siamese, SiameseConfig
 from mmsim.training.fit import TrainingRules

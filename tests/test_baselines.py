@@ -15,7 +15,7 @@ from mmsim.evaluation.baselines import (
     baseline_scores,
     caption_tfidf,
 )
-from mmsim.evaluation.evaluate import Data
+from mmsim.evaluation.inputs import Data
 from mmsim.training.memory import Pairs
 
 ENTITIES = 60

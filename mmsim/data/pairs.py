@@ -149,18 +149,18 @@ def draw_pairs(
     traits, parts = table.traits[split], []
     for tier, pairs in tiers.items():
         positives = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        rows = _rows(shown, positives, 1, tier, tier)
+        rows = pair_rows(shown, positives, 1, tier, tier)
         parts.append(rows.assign(form=_forms(traits, positives, rows["entity"])))
         for _ in range(rules.negatives):
             negatives = deal_negatives(items, positives, rng, drawn, ordered)
-            parts.append(_rows(items, negatives, 0, "random", tier).assign(form=""))
+            parts.append(pair_rows(items, negatives, 0, "random", tier).assign(form=""))
     if split == "test" and len(items):
         main, pairs = next(iter(tiers.items()))
         positives = np.array(pairs, dtype=np.int64).reshape(-1, 2)
         cap = rules.max_pairs_per_entity
         hard = hard_negatives(items, traits, positives, drawn, cap, rules.task)
         for tier, found in hard.items():
-            parts.append(_rows(items, found.pairs, 0, tier, main).assign(form=found.forms))
+            parts.append(pair_rows(items, found.pairs, 0, tier, main).assign(form=found.forms))
     rows = pd.concat(parts, ignore_index=True)
     rows.insert(0, "pair", range(len(rows)))
     return rows
@@ -184,7 +184,7 @@ def _by_seed_protocol(prepared: Path, rules: PairRules) -> dict[str, pd.DataFram
     }
 
 
-def _rows(
+def pair_rows(
     items: Items, pairs: NDArray[np.int64], label: int, tier: str, contrast: str
 ) -> pd.DataFrame:
     import pandas as pd

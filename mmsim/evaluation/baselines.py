@@ -36,7 +36,7 @@ from mmsim.data.words import fit_words
 from mmsim.training.memory import FeatureMemory
 
 if TYPE_CHECKING:
-    from mmsim.evaluation.evaluate import Data
+    from mmsim.evaluation.inputs import Data
 
 COMPONENTS = 64
 COMPONENT_ROWS = 2000

@@ -12,6 +12,7 @@ from mmsim.evaluation.ambiguity import ambiguity_rates, ambiguity_scores
 from mmsim.evaluation.baselines import MeanFeatures, Scores, baseline_scores
 from mmsim.evaluation.calibration import calibration_figures, probabilities, reliability_points
 from mmsim.evaluation.curves import confusion_rows, precision_recall_points, roc_points
+from mmsim.evaluation.inputs import Data
 from mmsim.evaluation.metrics import best_threshold, classification_metrics, over_seeds
 from mmsim.evaluation.predictions import RANK_COLUMNS, decide, prediction_rows, rank_rows
 from mmsim.evaluation.retrieval import Pool, retrieval_figures, retrieval_pool, retrieval_ranks
@@ -26,7 +27,7 @@ from mmsim.evaluation.slices import (
 )
 from mmsim.evaluation.summary import Decisions, Figures, summarize, with_interval
 from mmsim.models.heads import PairHead
-from mmsim.training.memory import FeatureMemory, Pairs
+from mmsim.training.memory import FeatureMemory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,28 +37,6 @@ SHORT = ("accuracy", "auc")
 
 SLICE_PAIRS = 10
 """Fewest pairs of a slice that is reported."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """What the heads are measured on.
-
-    Attributes
-    ----------
-    task : {"match", "pair"}
-    train, valid, test : Pairs
-    instances, images, texts, entities : DataFrame
-        The prepared tables.
-    """
-
-    task: str
-    train: Pairs
-    valid: Pairs
-    test: Pairs
-    instances: pd.DataFrame
-    images: pd.DataFrame
-    texts: pd.DataFrame
-    entities: pd.DataFrame
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmsim.data.release import SPLITS
 from mmsim.data.tables import ENTITIES, IMAGES, INSTANCES, PRIORS, TEXTS, read_table
 from mmsim.evaluation import evaluate as pairs
+from mmsim.evaluation.inputs import Data
 from mmsim.evaluation.linking import evaluate as linking
 from mmsim.evaluation.linking.report import LinkEvaluation
 from mmsim.models.checkpoint import load_link_head, load_pair_head, seed_folder
@@ -22,9 +23,7 @@ def measure_pairs(params: Params, memory: FeatureMemory) -> pairs.Evaluation:
     return pairs.evaluate(
         {seed: load_pair_head(seed_folder(MODELS, seed)).to(device) for seed in params.train.seeds},
         memory,
-        pairs.Data(
-            params.task, train, valid, test, *(read_table(PREPARED / name) for name in names)
-        ),
+        Data(params.task, train, valid, test, *(read_table(PREPARED / name) for name in names)),
         draws=params.evaluate.draws,
         emap_pairs=params.evaluate.emap_pairs,
     )

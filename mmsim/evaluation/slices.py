@@ -77,7 +77,7 @@ def attribute_rows(pairs: pd.DataFrame, instances: pd.DataFrame) -> dict[str, Ro
     found: dict[str, Rows] = {}
     for values in (types.to_numpy(), topics.to_numpy()):
         for value in sorted({str(v) for v in values if isinstance(v, str) and v}):
-            name = _key(value)
+            name = slice_key(value)
             rows = (values == value) & primary(pairs)
             found[name] = found[name] | rows if name in found else rows
     return found
@@ -137,6 +137,6 @@ def _flat(lists: Iterable[Iterable[int]]) -> list[int]:
     return [int(value) for values in lists for value in values]
 
 
-def _key(name: str) -> str:
+def slice_key(name: str) -> str:
     """Return a name as a key of metrics.json: DVC splits keys at dots."""
     return "_".join(name.replace(".", " ").split())

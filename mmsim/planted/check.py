@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from mmsim.evaluation.cross_validation import trained_heads
-from mmsim.evaluation.evaluate import Data, evaluate
+from mmsim.evaluation.evaluate import evaluate
+from mmsim.evaluation.inputs import Data
 from mmsim.models.heads import PairHead
 from mmsim.models.siamese import SiameseConfig
 from mmsim.planted.worlds import World, make_world

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmsim.data.items import surface_form
 from mmsim.evaluation.linking.lists import ABSENT, LinkTables, candidate_lists, gold_entities
-from mmsim.evaluation.slices import Rows, _key, frequency_rows
+from mmsim.evaluation.slices import Rows, frequency_rows, slice_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,6 +80,6 @@ def _attribute_rows(test: pd.DataFrame) -> dict[str, Rows]:
     for column in ("type", "topic"):
         values = test[column].to_numpy(dtype=object)
         for value in sorted({v for v in values if isinstance(v, str) and v}):
-            if name := _key(value):
+            if name := slice_key(value):
                 found[name] = found.get(name, np.zeros(len(test), dtype=bool)) | (values == value)
     return found
