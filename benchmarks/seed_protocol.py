@@ -19,7 +19,7 @@ import torch
 
 from mmsim.data.items import ItemTable, load_items
 from mmsim.data.negatives import identity
-from mmsim.data.pairs import PairRules, pair_rows, draw_pairs
+from mmsim.data.pairs import PairRules, draw_pairs, pair_rows
 from mmsim.data.positives import same_entity
 from mmsim.data.prepare import prepare
 from mmsim.data.seed_protocol import seed_pairs

@@ -187,6 +187,13 @@ def _by_seed_protocol(prepared: Path, rules: PairRules) -> dict[str, pd.DataFram
 def pair_rows(
     items: Items, pairs: NDArray[np.int64], label: int, tier: str, contrast: str
 ) -> pd.DataFrame:
+    """Return the rows of pairs of items, all of one label and tier; columns as in `write_pairs`.
+
+    Parameters
+    ----------
+    pairs : ndarray of int64, shape (pairs, 2)
+        Positions of query and candidate in `items`.
+    """
     import pandas as pd
 
     query, candidate = pairs[:, 0], pairs[:, 1]
