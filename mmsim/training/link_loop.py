@@ -61,7 +61,9 @@ def train_linker(
         for rows in order.split(rules.batch_size):
             batch = data.ranking_batch(train, rows, own_candidates)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                yield model.loss(batch)
+                value = model.loss(batch)
+            # Outside: the steps that follow need the precision of float32.
+            yield value
 
     def validate() -> float:
         scores = score_lists(model, data, valid, valid.candidates)

@@ -91,8 +91,8 @@ def pool_ranks(
     """Rank the gold of each mention among all entities: retrieve, then rerank.
 
     The `rerank` best entities by the global score are ranked anew by the full score, and stand
-    before all others, which keep the order of the global score. Equal scores share their mean
-    rank.
+    before all others, which keep the order of the global score. Where the global score is the full
+    one, all are ranked by it at once. Equal scores share their mean rank.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def pool_ranks(
     -------
     ranks : ndarray of float64, shape (mentions with a gold,)
     retrieved : ndarray of bool, same shape
-        Whether the gold was among those ranked anew.
+        Whether the gold was among those that were scored in full.
     """
     model.eval()
     ranks, retrieved = [], []
@@ -113,10 +113,14 @@ def pool_ranks(
     for rows in linked.split(BLOCK_MENTIONS):
         gold = mentions.gold[rows]
         order, found, full = retrieve(model, data, mentions, rows, index, rerank)
+        everything = torch.arange(len(index)).expand(len(rows), -1)
+        if model.exact_global:
+            ranks.append(ranks_among(found, everything, gold))
+            retrieved.append(torch.ones(len(rows), dtype=torch.bool))
+            continue
         inside = ranks_among(full, order, gold)
         # The others by their global score, behind those ranked anew.
         rest = found.scatter(1, order, -torch.inf)
-        everything = torch.arange(len(index)).expand(len(rows), -1)
         outside = order.shape[1] + ranks_among(rest, everything, gold)
         ranks.append(torch.where(inside.isfinite(), inside, outside))
         retrieved.append(inside.isfinite())

@@ -92,7 +92,7 @@ class FeatureMemory:
         start, length = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
         if most is not None:
             length = length.clamp(max=most)
-        steps = torch.arange(int(length.max()), device=rows.device)
+        steps = torch.arange(int(length.max()), device=length.device)
         mask = steps < length[:, None]
         positions = (start[:, None] + steps).clamp(max=len(self.tokens) - 1)
         return Sequences(self.tokens[positions].float(), mask)

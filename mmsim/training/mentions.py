@@ -80,18 +80,26 @@ class Mentions:
         return len(self.gold)
 
     def without_images(self) -> Mentions:
-        """Return the mentions as if none had an image."""
-        images = torch.full_like(self.items.image, ABSENT)
-        return dataclasses.replace(self, items=dataclasses.replace(self.items, image=images))
+        """Return the mentions as if none had an image, hence none phrases of it."""
+        nothing = torch.full_like(self.items.image, ABSENT)
+        return self._showing(nothing, nothing, nothing)
 
     def with_shuffled_images(self, seed: int = 0) -> Mentions:
-        """Return the mentions with the images of those that have one exchanged among them."""
-        images = self.items.image.clone()
-        there = torch.nonzero(images != ABSENT)[:, 0]
+        """Return the mentions with the images of those that have one exchanged among them.
+
+        The phrases of an image go with it.
+        """
+        there = torch.nonzero(self.items.image != ABSENT)[:, 0]
         order = there[torch.randperm(len(there), generator=torch.Generator().manual_seed(seed))]
+        other = torch.arange(len(self))
         # One cycle in random order: no mention keeps its own, unless another shares the image.
-        images[order] = self.items.image[order.roll(1)]
-        return dataclasses.replace(self, items=dataclasses.replace(self.items, image=images))
+        other[order] = order.roll(1)
+        items = self.items
+        return self._showing(items.image[other], items.objects[other], items.scene[other])
+
+    def _showing(self, image: Tensor, objects: Tensor, scene: Tensor) -> Mentions:
+        items = dataclasses.replace(self.items, image=image, objects=objects, scene=scene)
+        return dataclasses.replace(self, items=items)
 
 
 @dataclass(frozen=True)
